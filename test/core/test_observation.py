@@ -1,0 +1,323 @@
+"""Images prepared as a contract says, with their camera; and observations aligned to one exposure."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from vla_ros.config import build
+from vla_ros.contract import Contract, ImageSpec
+from vla_ros.errors import ContractError, SensorError
+from vla_ros.geometry.cameras import camera_from_fov, project
+from vla_ros.geometry.se3 import invert, make_pose
+from vla_ros.observation.image import prepare_frame
+from vla_ros.observation.synchroniser import ObservationBuilder
+from vla_ros.types import CameraFrame, CameraModel, FloatArray, RobotState
+
+MS = 1_000_000
+SECOND = 1000 * MS
+
+
+# Images
+
+
+def spot_frame(pixel: FloatArray, camera: CameraModel) -> CameraFrame:
+    """An image with one soft spot, centred on a pixel to a fraction of it."""
+    x, y = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+    spot = 255.0 * np.exp(-((x - pixel[0]) ** 2 + (y - pixel[1]) ** 2) / (2.0 * 3.0**2))
+    image = np.repeat(np.round(spot).astype(np.uint8)[:, :, None], 3, axis=2)
+    return CameraFrame(
+        7, image, camera, make_pose(np.array([0.5, 0.2, 0.9]), Rotation.from_rotvec([2.5, 1, 0]).as_matrix())
+    )
+
+
+def spot_centre(frame: CameraFrame) -> FloatArray:
+    weight = frame.image[:, :, 0].astype(np.float64)
+    y, x = np.indices(weight.shape)
+    return np.array([np.sum(x * weight), np.sum(y * weight)]) / np.sum(weight)
+
+
+@pytest.mark.parametrize("flip", ["none", "half_turn"])
+@pytest.mark.parametrize("resize", ["squash", "pad", "crop"])
+@pytest.mark.parametrize("size", [(96, 96), (224, 224), (160, 60), (50, 100), (320, 240), (0, 0), (0, 120)])
+@pytest.mark.parametrize("distortion", [(), (-0.2, 0.05, 0.004, -0.003, 0.0)])
+def test_a_point_is_seen_where_the_prepared_camera_projects_it(
+    flip: Any, resize: Any, size: tuple[int, int], distortion: tuple[float, ...]
+) -> None:
+    ideal = camera_from_fov(320, 240, 0.8)
+    K = ideal.K + np.array([[0.0, 0.0, 5.3], [0.0, 0.0, -3.7], [0.0, 0.0, 0.0]])
+    camera = CameraModel(320, 240, K, distortion)
+    point_cam = np.array([0.03, -0.02, 0.6])
+    frame = spot_frame(project(camera, point_cam)[0], camera)
+    assert frame.T_base_cam is not None
+    p_base = (frame.T_base_cam @ [*point_cam, 1.0])[:3]
+
+    spec = ImageSpec("base", *size, resize=resize, flip=flip)
+    prepared = prepare_frame(frame, spec)
+
+    assert prepared.camera is not None
+    assert prepared.T_base_cam is not None
+    assert prepared.image.shape == (size[1] or 240, size[0] or 320, 3)
+    assert (prepared.camera.height, prepared.camera.width) == prepared.image.shape[:2]
+    p_cam = (invert(prepared.T_base_cam) @ [*p_base, 1.0])[:3]
+    # A fifth of a pixel: rounding to 8 bits and resampling move the spot's centre; a pixel's half or more is a mistake.
+    np.testing.assert_allclose(project(prepared.camera, p_cam)[0], spot_centre(prepared), atol=0.2)
+
+
+def test_pad_keeps_the_aspect_with_black_bars_and_crop_cuts() -> None:
+    white = CameraFrame(0, np.full((240, 320, 3), 255, np.uint8))
+    padded = prepare_frame(white, ImageSpec("base", 64, 64, resize="pad")).image
+    assert np.all(padded[:8] == 0)
+    assert np.all(padded[8:56] == 255)
+    assert np.all(padded[56:] == 0)
+    assert np.all(prepare_frame(white, ImageSpec("base", 64, 64, resize="crop")).image == 255)
+
+
+def test_interpolations_differ() -> None:
+    noise = CameraFrame(0, np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    images = [
+        prepare_frame(noise, ImageSpec("base", 33, 33, interpolation=name)).image.tobytes()
+        for name in ("area", "linear", "cubic", "lanczos")
+    ]  # fmt: skip
+    assert len(set(images)) == 4
+
+
+def test_preparing_leaves_the_frame_alone() -> None:
+    frame = spot_frame(np.array([100.0, 80.0]), camera_from_fov(320, 240, 0.8))
+    assert frame.camera is not None
+    before = frame.image.copy(), frame.camera.K.copy()
+    prepare_frame(frame, ImageSpec("base", 100, 50, resize="crop", flip="half_turn"))
+    np.testing.assert_array_equal(frame.image, before[0])
+    np.testing.assert_array_equal(frame.camera.K, before[1])
+
+
+# Observations
+
+
+def contract(**changes: Any) -> Contract:
+    observation = {
+        "images": {"front": {"camera": "base"}, "hand": {"camera": "wrist", "width": 8, "height": 6}},
+        "state": [{"kind": "tcp_pose", "rotation": "rotvec"}, {"kind": "joint_positions"}, {"kind": "gripper"}],
+        "reference": "front",
+        "max_age_s": 0.3,
+        "max_skew_s": 0.1,
+        **changes,
+    }
+    action = {"space": "tool", "relative_to": "observation", "period_s": 0.1}
+    return build(Contract, {"name": "test", "observation": observation, "action": action}, "test")
+
+
+def fake_fk(q: FloatArray) -> FloatArray:
+    return make_pose(np.array([q[0], q[1], 0.3]), Rotation.from_rotvec([0.0, 0.0, q[0]]).as_matrix())
+
+
+def frame(stamp_ms: float, grey: int = 1, **changes: Any) -> CameraFrame:
+    return CameraFrame(round(stamp_ms * MS), np.full((12, 16, 3), grey, np.uint8), **changes)
+
+
+def state(stamp_ms: float, opening: float | None = 0.5) -> RobotState:
+    """A joint state whose positions tell its time: 1 rad and 2 rad a second."""
+    t = stamp_ms / 1000.0
+    return RobotState(round(stamp_ms * MS), np.array([t, 2.0 * t]), np.array([1.0, 2.0]), opening)
+
+
+def builder(spec: Contract | None = None, states_until_ms: int = 1000) -> ObservationBuilder:
+    made = ObservationBuilder(spec or contract(), fake_fk)
+    for stamp_ms in range(0, states_until_ms + 1, 10):
+        made.add_state(state(stamp_ms))
+    return made
+
+
+def test_state_is_interpolated_at_the_reference_exposure() -> None:
+    made = builder()
+    made.add_frame("base", frame(805.0))
+    made.add_frame("wrist", frame(800.0))
+    seen = made.build(1000 * MS, "reach the red block")
+    assert seen.stamp_ns == 805 * MS
+    assert seen.instruction == "reach the red block"
+    # Halfway between the states of 800 and 810 ms.
+    np.testing.assert_allclose(seen.T_base_tcp[:3, 3], [0.805, 1.61, 0.3], atol=1e-12)
+    np.testing.assert_allclose(seen.state[seen.state_layout["joint_positions"]], [0.805, 1.61], atol=1e-12)
+
+
+def test_state_vector_has_the_items_in_the_contracts_order() -> None:
+    made = builder()
+    made.add_frame("base", frame(800.0))
+    made.add_frame("wrist", frame(800.0))
+    seen = made.build(1000 * MS, "")
+    assert dict(seen.state_layout) == {"tcp_pose": slice(0, 6), "joint_positions": slice(6, 8), "gripper": slice(8, 9)}
+    np.testing.assert_allclose(seen.state, [0.8, 1.6, 0.3, 0.0, 0.0, 0.8, 0.8, 1.6, 0.5], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("form", "oracle"),
+    [
+        ("rotvec", lambda R: R.as_rotvec()),
+        ("rpy", lambda R: R.as_euler("xyz")),
+        ("quat_xyzw", lambda R: R.as_quat(canonical=True)),
+        ("rot6d", lambda R: R.as_matrix()[:, :2].T.ravel()),
+        ("rot6d_rows", lambda R: R.as_matrix()[:2].ravel()),
+    ],
+)
+def test_tcp_pose_has_the_contracts_rotation_form(form: str, oracle: Any) -> None:
+    made = builder(contract(state=[{"kind": "tcp_pose", "rotation": form}]))
+    made.add_frame("base", frame(500.0))
+    made.add_frame("wrist", frame(500.0))
+    rotation = Rotation.from_rotvec([0.0, 0.0, 0.5])
+    np.testing.assert_allclose(made.build(500 * MS, "").state[3:], oracle(rotation), atol=1e-12)
+
+
+def test_newest_reference_is_taken_and_the_others_are_never_later() -> None:
+    made = builder()
+    for stamp in (900.0, 700.0, 800.0):  # Out of order, as networks deliver.
+        made.add_frame("base", frame(stamp))
+    for stamp, grey in ((850.0, 10), (890.0, 20), (910.0, 30)):
+        made.add_frame("wrist", frame(stamp, grey))
+    seen = made.build(1000 * MS, "")
+    assert seen.stamp_ns == 900 * MS
+    assert seen.images["hand"].stamp_ns == 890 * MS
+    assert np.all(seen.images["hand"].image == 20)
+    assert seen.images["hand"].image.shape == (6, 8, 3)
+
+
+def expect(made: ObservationBuilder, now_ms: int, text: str) -> None:
+    with pytest.raises(SensorError, match=text):
+        made.build(now_ms * MS, "")
+
+
+def test_silent_reference_camera_is_named_with_age_limit_and_mend() -> None:
+    made = builder()
+    expect(made, 0, r"no image from camera base yet .*limit 0\.3 s.*is camera_node or the driver running\?")
+    made.add_frame("base", frame(500.0))
+    made.add_frame("wrist", frame(500.0))
+    made.build(800 * MS, "")
+    expect(
+        made, 1000, r"no image from camera base for 0\.50 s \(limit 0\.3 s\); is camera_node or the driver running\?"
+    )
+
+
+def test_image_from_the_future_is_refused() -> None:
+    made = builder()
+    made.add_frame("base", frame(900.0))
+    expect(made, 100, r"camera base is stamped 0\.80 s ahead .*use_sim_time")
+
+
+def test_companion_past_the_skew_is_refused_or_black() -> None:
+    made = builder()
+    made.add_frame("base", frame(800.0))
+    expect(made, 800, r"no image from camera wrist up to the reference")
+    made.add_frame("wrist", frame(690.0))
+    expect(made, 800, r"no image from camera wrist for 0\.11 s .*limit 0\.1 s")
+    made.add_frame("wrist", frame(700.0))
+    assert made.build(800 * MS, "").images["hand"].stamp_ns == 700 * MS
+
+
+@pytest.mark.parametrize("wrist_ms", [None, 600.0, 801.0])
+def test_absent_companion_is_black_and_without_geometry_where_the_contract_says_so(wrist_ms: float | None) -> None:
+    images = {"front": {"camera": "base"}, "hand": {"camera": "wrist", "with_geometry": True, "if_absent": "black"}}
+    made = builder(contract(images=images))
+    made.add_frame("base", frame(800.0))
+    if wrist_ms is not None:
+        made.add_frame("wrist", frame(wrist_ms, 200, camera=camera_from_fov(16, 12, 1.0), T_base_cam=np.eye(4)))
+    hand = made.build(800 * MS, "").images["hand"]
+    assert hand.image.shape == (12, 16, 3)
+    assert not hand.image.any()
+    assert hand.camera is None
+    assert hand.T_base_cam is None
+
+
+@pytest.mark.parametrize("missing", ["camera", "T_base_cam"])
+def test_missing_geometry_is_refused_where_the_contract_needs_it(missing: str) -> None:
+    made = builder(contract(images={"front": {"camera": "base", "with_geometry": True}}))
+    geometry: dict[str, Any] = {"camera": camera_from_fov(16, 12, 1.0), "T_base_cam": np.eye(4)}
+    made.add_frame("base", frame(700.0, **geometry))
+    made.build(800 * MS, "")
+    made.add_frame("base", frame(800.0, **{**geometry, missing: None}))
+    expect(made, 800, {"camera": "base has no intrinsics", "T_base_cam": "the pose of camera base in base"}[missing])
+
+
+def test_missing_or_silent_joint_states_are_named() -> None:
+    made = ObservationBuilder(contract(), fake_fk)
+    made.add_frame("base", frame(800.0))
+    made.add_frame("wrist", frame(800.0))
+    expect(made, 800, "no joint state yet; is the arm's driver running")
+    for stamp in range(0, 401, 10):
+        made.add_state(state(stamp))
+    expect(made, 800, r"no joint state on joint_states for 0\.40 s .*limit 0\.3 s")
+
+
+def test_exposure_a_moment_past_the_newest_state_uses_it_and_longer_is_refused() -> None:
+    made = builder(states_until_ms=500)
+    made.add_frame("wrist", frame(510.0))
+    made.add_frame("base", frame(510.0))
+    np.testing.assert_allclose(made.build(510 * MS, "").T_base_tcp[0, 3], 0.5)
+    made.add_frame("wrist", frame(600.0))
+    made.add_frame("base", frame(600.0))
+    expect(made, 600, "nearest joint state is 100.0 ms before")
+
+
+def test_unknown_opening_is_refused_only_if_the_state_vector_has_it() -> None:
+    for items, is_refused in (([{"kind": "joint_positions"}], False), ([{"kind": "gripper"}], True)):
+        made = ObservationBuilder(contract(state=items), fake_fk)
+        made.add_state(state(500.0, opening=None))
+        made.add_frame("base", frame(500.0))
+        made.add_frame("wrist", frame(500.0))
+        if is_refused:
+            expect(made, 500, "gripper's opening is unknown")
+        else:
+            assert made.build(500 * MS, "").gripper_opening is None
+
+
+def test_clock_set_back_starts_afresh() -> None:
+    made = builder(states_until_ms=5000)
+    made.add_frame("base", frame(5000.0))
+    made.add_frame("wrist", frame(5000.0))
+    made.add_state(state(100.0))
+    made.add_frame("base", frame(100.0))
+    made.add_frame("wrist", frame(100.0))
+    seen = made.build(120 * MS, "")
+    assert seen.stamp_ns == 100 * MS
+    assert seen.T_base_tcp[0, 3] == pytest.approx(0.1)
+
+
+def test_state_item_listed_twice_is_refused() -> None:
+    with pytest.raises(ContractError, match="gripper"):
+        ObservationBuilder(contract(state=[{"kind": "gripper"}, {"kind": "gripper"}]), fake_fk)
+
+
+def test_frames_and_states_may_come_from_other_threads() -> None:
+    made = builder(contract(max_age_s=100.0, max_skew_s=100.0), states_until_ms=10)
+    made.add_frame("wrist", frame(0.0))
+    made.add_frame("base", frame(0.0))
+    failures: list[Exception] = []
+
+    def feed(add: Any) -> None:
+        try:
+            for count in range(400):
+                add(count)
+        except Exception as error:
+            failures.append(error)
+
+    def build_one(count: int) -> None:
+        seen = made.build(SECOND, "")
+        # The state's position tells its time, so a torn observation would show.
+        assert seen.T_base_tcp[0, 3] == pytest.approx(min(seen.stamp_ns / SECOND, 5.0), abs=0.051)
+
+    feeders = [
+        threading.Thread(target=feed, args=(add,))
+        for add in (
+            lambda count: made.add_state(state(11.0 + count)),
+            lambda count: made.add_frame("base", frame(11.0 + count)),
+            lambda count: made.add_frame("wrist", frame(11.0 + count)),
+            build_one,
+        )
+    ]
+    for feeder in feeders:
+        feeder.start()
+    for feeder in feeders:
+        feeder.join()
+    assert [error for error in failures if "nearest joint state" not in str(error)] == []

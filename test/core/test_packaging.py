@@ -1,0 +1,168 @@
+"""What is installed, and where, so that pip, colcon, `ros2 run` and `ros2 launch` find it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import vla_ros
+from vla_ros.nodes.__main__ import EXECUTABLES
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE_XML = ElementTree.parse(ROOT / "package.xml").getroot()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory):
+    """A prefix into which setup.py has put its data files, as pip and colcon have it do."""
+    folder = tmp_path_factory.mktemp("prefix")
+    command = [sys.executable, "setup.py", "-q", "install_data", "--install-dir", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    return folder
+
+
+def test_share_holds_every_file_of_the_source_folders(prefix):
+    share = prefix / "share" / "vla_ros"
+    installed = {path.relative_to(share) for path in share.rglob("*") if path.is_file()}
+    folders = [ROOT / name for name in ("config", "launch", "urdf")]
+    expected = {path.relative_to(ROOT) for folder in folders for path in folder.rglob("*") if path.is_file()}
+    assert installed == expected | {Path("package.xml")}
+    assert len(expected) > 5
+
+
+def test_ament_index_names_the_package(prefix):
+    assert (prefix / "share/ament_index/resource_index/packages" / PACKAGE_XML.findtext("name")).is_file()
+
+
+def test_executables_are_the_nodes(prefix):
+    executables = list((prefix / "lib" / "vla_ros").iterdir())
+    assert {path.name for path in executables} == set(EXECUTABLES)
+    assert all(os.access(path, os.X_OK) and not path.is_symlink() for path in executables)
+
+
+@pytest.mark.parametrize("node", EXECUTABLES)
+def test_executable_has_its_module(node):
+    assert importlib.util.find_spec(f"vla_ros.nodes.{node}") is not None
+
+
+def make_reporter(path: Path) -> None:
+    """A program in the place of python3 that prints its own path, pid and arguments."""
+    path.parent.mkdir(parents=True)
+    path.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$$" "$@"\n')
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("is_in_prefix", [True, False], ids=["its own python", "the python on the path"])
+def test_executable_becomes_python_with_its_arguments(prefix, tmp_path, is_in_prefix):
+    shutil.copytree(prefix / "lib", tmp_path / "lib")
+    folder = tmp_path / ("bin" if is_in_prefix else "elsewhere")
+    make_reporter(folder / "python3")
+    path = os.environ["PATH"] if is_in_prefix else f"{folder}{os.pathsep}{os.environ['PATH']}"
+    command = [str(tmp_path / "lib/vla_ros/motion"), "--ros-args", "-p", "a:=with space"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PATH": path})
+    python, pid, *arguments = process.communicate(timeout=10)[0].splitlines()
+    assert Path(python).resolve() == folder / "python3"
+    assert int(pid) == process.pid
+    assert arguments == ["-m", "vla_ros.nodes", "motion", "--ros-args", "-p", "a:=with space"]
+
+
+def test_package_xml_is_what_colcon_takes_for_an_ament_python_package():
+    assert PACKAGE_XML.get("format") == "3"
+    assert PACKAGE_XML.findtext("export/build_type") == "ament_python"
+    # catkin_pkg refuses a file with a malformed address, and colcon then treats the folder as plain Python.
+    address = PACKAGE_XML.find("maintainer").get("email")
+    assert re.fullmatch(
+        r"[-a-zA-Z0-9_%+]+(\.[-a-zA-Z0-9_%+]+)*@[-a-zA-Z0-9%]+(\.[-a-zA-Z0-9%]+)*\.[a-zA-Z]{2,}", address
+    )
+
+
+def test_package_has_one_name_and_one_version():
+    command = [sys.executable, "setup.py", "-q", "--name", "--version"]
+    result = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
+    assert result.stdout.split()[-2:] == [PROJECT["name"], vla_ros.__version__]
+    assert PACKAGE_XML.findtext("name") == PROJECT["name"]
+    assert PACKAGE_XML.findtext("version") == vla_ros.__version__
+    assert vla_ros.__version__ in (ROOT / "CHANGELOG.rst").read_text(encoding="utf-8")
+
+
+def test_package_xml_names_every_ros_package_that_the_nodes_import():
+    """rosdep installs by package.xml alone, so a missing name is an ImportError on somebody else's machine."""
+    imported = set()
+    for path in (ROOT / "vla_ros" / "nodes").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            imported |= {name.split(".")[0] for name in names}
+    ros = {
+        name for name in imported if name in ("rclpy", "tf2_ros", "std_srvs") or name.endswith(("_msgs", "_interfaces"))
+    }
+    declared = {element.text for tag in ("depend", "exec_depend") for element in PACKAGE_XML.iter(tag)}
+    assert ros - declared == set()
+
+
+@pytest.mark.parametrize("module", ["vla_ros", "vla_ros.cli", "vla_ros.policies.registry"])
+def test_import_needs_neither_torch_nor_ros(module):
+    code = f"import sys, {module}; print(*[name for name in ('torch', 'rclpy', 'mujoco') if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert result.stdout.split() == []
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("constraints/*.txt")), ids=lambda path: path.stem)
+def test_constraints_pin_every_direct_dependency_within_its_range(path):
+    pins = dict(line.split("==") for line in path.read_text().splitlines() if not line.startswith("#"))
+    extras = PROJECT["optional-dependencies"]
+    for text in PROJECT["dependencies"] + [text for name in ("ros", "sim", "view", "dev") for text in extras[name]]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
+    assert pins["torch"] == "2.13.0"
+
+
+def test_constraints_exist_for_every_python_we_promise():
+    promised = {line.rsplit(" ", 1)[1] for line in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", line)}
+    assert {path.stem.removeprefix("python") for path in ROOT.glob("constraints/*.txt")} == promised
+
+
+@pytest.fixture
+def build_backend():
+    """The build backend of interfaces/tf2_msgs, which no package holds."""
+    spec = importlib.util.spec_from_file_location("build_backend", ROOT / "interfaces/tf2_msgs/build_backend.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tf2_msgs_without_a_compiler_names_the_mend(build_backend, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(SystemExit, match=r"apt-get install g\+\+"):
+        build_backend.build_wheel(str(tmp_path))
+
+
+def test_tf2_msgs_without_python_headers_names_the_mend(build_backend, monkeypatch, tmp_path):
+    (tmp_path / "g++").write_text("")
+    (tmp_path / "g++").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(SystemExit, match=r"apt-get install python3\.\d+-dev"):
+        build_backend.build_wheel(str(tmp_path))

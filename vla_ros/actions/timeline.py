@@ -1,0 +1,187 @@
+"""The chunk timeline: which pose or posture is due at a time, across chunks that arrive late and overlap."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.actions.decode import anchored_poses
+from vla_ros.actions.path import DecayingOffset, SplinePath, angular_velocity, unwrapped_rotvecs
+from vla_ros.errors import ChunkError
+from vla_ros.geometry import rotations, se3
+from vla_ros.types import FloatArray, JointChunk, ToolChunk
+
+_NS = 1e-9
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is due at a time.
+
+    Attributes:
+        T_base_tcp: (4, 4) for tool chunks, else None.
+        positions: (n,) rad for joint chunks, else None.
+        velocity: (6,) twist of the tcp in base axes, or (n,) joint velocities.
+        acceleration: its derivative.
+        gripper_opening: None where the chunk leaves the gripper alone.
+        is_exhausted: whether the last point has passed; the sample then rests there.
+    """
+
+    T_base_tcp: FloatArray | None
+    positions: FloatArray | None
+    velocity: FloatArray
+    acceleration: FloatArray
+    gripper_opening: float | None
+    is_exhausted: bool
+
+
+class _Active:
+    """A chunk turned into a path, its gripper steps and the offset that leads onto it."""
+
+    def __init__(
+        self,
+        chunk: ToolChunk | JointChunk,
+        path: SplinePath,
+        R_reference: FloatArray | None,
+        due_s: FloatArray,
+        epoch_ns: int,
+    ) -> None:
+        self.stamp_ns, self.source = chunk.stamp_ns, chunk.source
+        self.path, self.R_reference, self.epoch_ns = path, R_reference, epoch_ns
+        self.openings = chunk.openings
+        self.due_s = [float(time) for time in due_s]
+        self.offset: DecayingOffset | None = None
+
+    def opening(self, time_s: float) -> float | None:
+        index = bisect_right(self.due_s, time_s) - 1
+        if self.openings is None or index < 0:
+            return None
+        return float(self.openings[index])
+
+    def sample(self, time_ns: int) -> Sample:
+        time_s = (time_ns - self.epoch_ns) * _NS
+        value, rate, rate2 = self.path.sample(time_s)
+        exhausted = time_s >= self.path.end_s
+        opening = self.opening(time_s)
+        if self.R_reference is None:
+            if self.offset is not None:
+                e, de, dde = self.offset.sample(time_s)
+                value, rate, rate2 = value + e, rate + de, rate2 + dde
+            return Sample(None, value, rate, rate2, opening, exhausted)
+        p, velocity, acceleration = value[:3], rate.copy(), rate2.copy()
+        R = rotations.rotvec_to_matrix(value[3:]) @ self.R_reference
+        velocity[3:] = angular_velocity(value[3:], rate[3:])
+        if self.offset is not None:
+            e, de, dde = self.offset.sample(time_s)
+            turn = rotations.rotvec_to_matrix(e[3:])
+            p, R = p + e[:3], turn @ R
+            velocity[:3] += de[:3]
+            velocity[3:] = angular_velocity(e[3:], de[3:]) + turn @ velocity[3:]
+            acceleration += dde
+        return Sample(se3.make_pose(p, R), None, velocity, acceleration, opening, exhausted)
+
+
+class ChunkTimeline:
+    """Holds the chunk in force and joins the next one to it.
+
+    Args:
+        blend_s: time in which the motion goes over from one chunk to the next; 0 switches at once.
+        max_age_s: oldest chunk, by its stamp, that is taken.
+    """
+
+    def __init__(self, blend_s: float, max_age_s: float) -> None:
+        self.blend_s, self.max_age_s = blend_s, max_age_s
+        self._active: _Active | None = None
+
+    @property
+    def stamp_ns(self) -> int | None:
+        """Stamp of the chunk in force."""
+        return self._active.stamp_ns if self._active else None
+
+    @property
+    def source(self) -> str | None:
+        """Source of the chunk in force."""
+        return self._active.source if self._active else None
+
+    def clear(self) -> None:
+        """Forgets the chunk in force."""
+        self._active = None
+
+    def offer(
+        self,
+        chunk: ToolChunk | JointChunk,
+        now_ns: int,
+        anchor: FloatArray,
+        current: Sample | None,
+    ) -> None:
+        """Takes a chunk, drops what of it is late, and leads the present motion onto the rest.
+
+        Args:
+            chunk: decoded, in wire form.
+            now_ns: present time on the clock of the stamps.
+            anchor: (4, 4) tcp pose, or (n,) joint positions, at the chunk's stamp.
+            current: the motion that is being commanded now, None to start from the path itself.
+
+        Raises:
+            ChunkError: if the chunk is too old, out of order, or entirely in the past.
+        """
+        age_s = (now_ns - chunk.stamp_ns) * _NS
+        if age_s > self.max_age_s:
+            raise ChunkError(
+                f"chunk of {chunk.source} is {age_s:.3f} s old (limit {self.max_age_s} s); "
+                "is the policy or its host overloaded?"
+            )
+        if age_s < -self.max_age_s:
+            raise ChunkError(
+                f"chunk of {chunk.source} is stamped {-age_s:.3f} s in the future (limit {self.max_age_s} s); "
+                "are the clocks of the two machines synchronised?"
+            )
+        if self._active is not None and self._active.source == chunk.source and chunk.stamp_ns <= self._active.stamp_ns:
+            raise ChunkError(f"chunk of {chunk.source} is older than the one in force or the same; dropped")
+        due_s = chunk.time_from_start_s
+        if age_s >= due_s[-1]:
+            raise ChunkError(
+                f"all {len(due_s)} points of the chunk of {chunk.source} are late: "
+                f"the last was due {age_s - due_s[-1]:.3f} s ago"
+            )
+        active = self._build(chunk, anchor)
+        if current is not None and self.blend_s > 0.0:
+            self._blend(active, current, now_ns)
+        self._active = active
+
+    def sample(self, time_ns: int) -> Sample | None:
+        """What is due at a time, None where no chunk is in force."""
+        return None if self._active is None else self._active.sample(time_ns)
+
+    def _build(self, chunk: ToolChunk | JointChunk, anchor: FloatArray) -> _Active:
+        due_s = chunk.time_from_start_s
+        starts_later = bool(due_s[0] > 0.0)
+        times_s = np.concatenate([[0.0], due_s]) if starts_later else due_s
+        if isinstance(chunk, JointChunk):
+            values = np.vstack([anchor, chunk.positions]) if starts_later else chunk.positions
+            return _Active(chunk, SplinePath(times_s, values), None, due_s, chunk.stamp_ns)
+        poses = anchored_poses(chunk, anchor)
+        if starts_later:
+            start = anchor if chunk.T_base_anchor is None else chunk.T_base_anchor
+            poses = np.concatenate([start[None], poses])
+        R_reference = poses[0, :3, :3]
+        values = np.hstack([poses[:, :3, 3], unwrapped_rotvecs(R_reference, poses[:, :3, :3])])
+        return _Active(chunk, SplinePath(times_s, values), R_reference, due_s, chunk.stamp_ns)
+
+    def _blend(self, active: _Active, current: Sample, now_ns: int) -> None:
+        new = active.sample(now_ns)
+        if new.positions is not None and current.positions is not None:
+            value = current.positions - new.positions
+        elif new.T_base_tcp is not None and current.T_base_tcp is not None:
+            value = se3.pose_error(new.T_base_tcp, current.T_base_tcp)
+        else:
+            return
+        active.offset = DecayingOffset.between(
+            (now_ns - active.epoch_ns) * _NS,
+            self.blend_s,
+            value,
+            current.velocity - new.velocity,
+            current.acceleration - new.acceleration,
+        )

@@ -1,0 +1,47 @@
+"""`vla-ros` and its subcommands, each a module of `vla_ros.commands` that is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from vla_ros import __version__
+from vla_ros.errors import VlaRosError
+
+COMMANDS = {
+    "demo": "run the whole stack in simulation on an instruction and judge it",
+    "doctor": "say what is installed, what is missing, and the command that mends it",
+    "launch": "run a ROS 2 XML launch file, with or without ROS",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a subcommand.
+
+    Returns:
+        Its exit code: 0 only for success, 2 for an error of the user's.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    wanted = next((word for word in words if not word.startswith("-")), None)
+    parser = argparse.ArgumentParser(prog="vla-ros", description="From a vision-language-action policy to a real arm.")
+    parser.add_argument("--version", action="version", version=f"vla-ros {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        if name == wanted:
+            importlib.import_module(f"vla_ros.commands.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=summary)
+    args = parser.parse_args(words)
+    try:
+        return int(args.run(args))
+    except VlaRosError as error:
+        print(f"vla-ros: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""What `config/controller.yaml` says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ControllerConfig:
+    """Settings of the joint controller.
+
+    Attributes:
+        rate_hz: ticks per second of the motion loop.
+        damping: largest damping of the inverse, used at a singularity, m per rad.
+        sigma_threshold: singular value of the Jacobian below which a direction is damped.
+        posture_gain_per_s: pull of the null space towards the home posture.
+        position_margin_rad: distance that is kept from every position limit.
+        velocity_fraction: part of every joint's velocity limit that is used.
+        acceleration_fraction: part of every joint's acceleration limit that is used.
+        jerk_fraction: part of every joint's jerk limit that is used.
+        target_timeout_s: silence of the target after which the arm brakes.
+        state_timeout_s: silence of `joint_states` after which the arm brakes.
+        engage_tolerance_rad: largest distance between a command and the measured joint; past it the controller
+            re-seeds from the measurement.
+    """
+
+    rate_hz: float = 250.0
+    damping: float = 0.05
+    sigma_threshold: float = 0.08
+    posture_gain_per_s: float = 0.5
+    position_margin_rad: float = 0.01
+    velocity_fraction: float = 0.95
+    acceleration_fraction: float = 0.9
+    jerk_fraction: float = 0.9
+    target_timeout_s: float = 0.1
+    state_timeout_s: float = 0.1
+    engage_tolerance_rad: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 10.0 <= self.rate_hz <= 1000.0:
+            raise ValueError(f"rate_hz {self.rate_hz} isn't in [10, 1000]")
+        for key in ("velocity_fraction", "acceleration_fraction", "jerk_fraction"):
+            if not 0.0 < getattr(self, key) <= 1.0:
+                raise ValueError(f"{key} {getattr(self, key)} isn't in (0, 1]")

@@ -1,0 +1,40 @@
+"""The environment that nodes are started in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from vla_ros.launching.graph import NodeAction
+from vla_ros.launching.packages import Program
+
+WITHOUT_ROS = {
+    # Where the wheels put the ament index.
+    "AMENT_PREFIX_PATH": sys.prefix,
+    # Another machine's arm must not hear a demo.
+    "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    # Fast DDS loses nearly all 640x480 images otherwise.
+    "FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA",
+}
+
+
+def is_ros_sourced(environ: Mapping[str, str]) -> bool:
+    """Whether a ROS distribution or workspace was sourced; our own entry points set the path to sys.prefix alone."""
+    return environ.get("AMENT_PREFIX_PATH", sys.prefix) != sys.prefix
+
+
+def node_environment(node: NodeAction, program: Program, environ: Mapping[str, str]) -> dict[str, str]:
+    """What a node sees: ours, defaults where ROS isn't sourced and the user set nothing, then the node's `<env>`."""
+    child = dict(environ)
+    if not is_ros_sourced(environ):
+        child = {**WITHOUT_ROS, **child}
+    # The wheels' start-up re-executes python to set LD_LIBRARY_PATH unless marked as done: with the mark alone, no
+    # ROS library is found.
+    if "LD_LIBRARY_PATH" not in child:
+        child.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None)
+    # Lines that a Python node prints appear at once and not when its buffer is full.
+    child.setdefault("PYTHONUNBUFFERED", "1")
+    if program.python_path:
+        child["PYTHONPATH"] = os.pathsep.join(filter(None, (str(program.python_path), child.get("PYTHONPATH"))))
+    return {**child, **dict(node.env)}

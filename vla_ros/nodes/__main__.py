@@ -1,0 +1,25 @@
+"""`python -m vla_ros.nodes NAME [ROS arguments]`: runs one of our executables."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+
+EXECUTABLES = ("camera_node", "controller_node", "motion", "policy_node", "safety_node", "sim_node", "tf_node")
+
+
+def main() -> int:
+    """Runs the executable named by the first argument."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in EXECUTABLES:
+        sys.stderr.write(f"usage: python -m vla_ros.nodes NAME ...; NAME is one of: {', '.join(EXECUTABLES)}\n")
+        return 2
+    # Imports take seconds: Ctrl-C then ends the process at once and without a traceback; `run` takes over after them.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    del sys.argv[1]
+    return int(importlib.import_module(f"vla_ros.nodes.{name}").main())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

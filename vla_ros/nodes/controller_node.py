@@ -1,0 +1,277 @@
+"""controller_node: targets in, joint commands out; a lifecycle node that moves the arm only while active."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import Node as LifecycleNode
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64, Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
+
+from vla_ros.config import load, package_share
+from vla_ros.control.cartesian_controller import CartesianController, ControllerReport, ControllerState
+from vla_ros.control.config import ControllerConfig
+from vla_ros.errors import ChunkError, SensorError
+from vla_ros.nodes import chunk_messages, messages
+from vla_ros.nodes.loop import TickLoop
+from vla_ros.nodes.runtime import (
+    RELIABLE,
+    SENSOR,
+    Percentiles,
+    autostart,
+    logged_transition,
+    newest_only,
+    now_ns,
+    parameter,
+    raise_priority,
+    required_parameter,
+    run,
+)
+from vla_ros.robots.config import load_robot
+from vla_ros.robots.model import RobotModel
+from vla_ros.types import JointCommand, JointTarget, RobotState, ToolTarget
+
+_OPENING_STEP = 0.005
+# The pause before commands begin anew elsewhere; the arm's own controller holds meanwhile.
+_RESUME_AFTER_NS = 1_000_000_000
+
+
+def load_controller_config(path: str) -> ControllerConfig:
+    """The controller YAML at a path, or the package's own for an empty one."""
+    return load(ControllerConfig, Path(path) if path else package_share() / "config" / "controller.yaml")
+
+
+class ControllerNode(LifecycleNode):
+    """The joint controller as a node. All motion happens in `step`, in one thread.
+
+    Args:
+        listens_to_targets: whether targets come by topic; the motion executable hands them over directly.
+    """
+
+    def __init__(self, listens_to_targets: bool) -> None:
+        super().__init__("controller_node")
+        self.robot = load_robot(required_parameter(self, "robot", "name of the robot, or its YAML file"))
+        path = parameter(self, "controller", "", "controller YAML file; empty: the package's own")
+        self.config = load_controller_config(str(path))
+        self._autostart = bool(parameter(self, "autostart", True, "activate without being asked"))
+        self._listens_to_targets = listens_to_targets
+        self.dt_s = 1.0 / self.config.rate_hz
+        self.tick_s = Percentiles(2048)
+        self._is_active = False
+        self._state: ControllerState | None = None
+        self._measured: RobotState | None = None
+        self._measured_opening: float | None = None
+        self._sent_opening: float | None = None
+        self._target: ToolTarget | JointTarget | None = None
+        self._report: ControllerReport | None = None
+        self._reason = "not active"
+        self._rivals = ""
+        self._ticks = self._clipped = 0
+        self._resume_ns = 0
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
+        self.create_timer(1.0, self._publish_diagnostics)
+
+    def start(self) -> None:
+        """Configures and activates where `autostart` says so."""
+        if self._autostart:
+            autostart(self)
+
+    # Lifecycle and callbacks: executor's thread.
+
+    @logged_transition
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Builds the controller and its topics; nothing moves."""
+        self._controller = CartesianController(RobotModel.from_config(self.robot), self.config)
+        self._reader = messages.JointStateReader(self.robot.joint_names, "joint_states")
+        self._commands = self.create_publisher(Float64MultiArray, self.robot.command.topic, RELIABLE)
+        self._joint_command = self.create_publisher(JointState, "joint_command", RELIABLE)
+        self.create_subscription(JointState, "joint_states", self._on_joint_state, newest_only(SENSOR))
+        if self.robot.gripper is not None:
+            self._gripper = self.create_publisher(Float64, "gripper/command", RELIABLE)
+            self.create_subscription(JointState, "gripper/state", self._on_gripper, newest_only(SENSOR))
+        if self._listens_to_targets:
+            read = functools.partial(chunk_messages.from_target_message, base_frame=self.robot.base_frame)
+            read_joint = functools.partial(chunk_messages.from_joint_target_message, joint_names=self.robot.joint_names)
+            self.create_subscription(
+                MultiDOFJointTrajectory, "target", functools.partial(self._on_target, read), newest_only(SENSOR)
+            )
+            self.create_subscription(
+                JointTrajectory, "joint_target", functools.partial(self._on_target, read_joint), newest_only(SENSOR)
+            )
+        self.create_timer(0.5, self._look_for_rivals)
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Permits motion; it begins from what is measured."""
+        self._state, self._reason = None, "waiting for joint states"
+        self._is_active = True
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Brakes, then permits no motion."""
+        self.brake()
+        return super().on_deactivate(state)
+
+    def brake(self) -> None:
+        """Comes to rest, at most a second, and stops commanding."""
+        self._reason = "deactivating"
+        deadline_s = time.monotonic() + 1.0
+        while self._is_moving() and time.monotonic() < deadline_s:
+            time.sleep(self.dt_s)
+        self._is_active = False
+        self._reason = "not active"
+
+    def _on_joint_state(self, message: JointState) -> None:
+        try:
+            self._measured = self._reader.read(message, self._measured_opening)
+        except SensorError as error:
+            self.get_logger().error(str(error), throttle_duration_sec=5.0)
+
+    def _on_gripper(self, message: JointState) -> None:
+        if message.position:
+            self._measured_opening = float(message.position[0])
+
+    def _on_target(self, read: Any, message: MultiDOFJointTrajectory | JointTrajectory) -> None:
+        try:
+            target = read(message)
+        except ChunkError as error:
+            self.get_logger().error(str(error), throttle_duration_sec=2.0)
+            return
+        if self._target is None or target.stamp_ns > self._target.stamp_ns:
+            self._target = target
+
+    def _look_for_rivals(self) -> None:
+        crowded = []
+        for publisher in (self._commands, self._joint_command):
+            infos = self.get_publishers_info_by_topic(publisher.topic_name)
+            if len(infos) > 1:
+                crowded.append(f"{publisher.topic_name} by {', '.join(sorted(info.node_name for info in infos))}")
+        rivals = "; ".join(crowded)
+        if rivals and rivals != self._rivals:
+            self.get_logger().error(f"commanded more than once: {rivals}; the arm holds until one of them is gone")
+        self._rivals = rivals
+
+    # Motion: the loop's thread.
+
+    def target_from_topic(self, stamp_ns: int) -> ToolTarget | JointTarget | None:
+        """The newest target that came by topic, None if it is too old."""
+        target = self._target
+        if target is None or stamp_ns - target.stamp_ns > self.config.target_timeout_s * 1e9:
+            return None
+        return target
+
+    def step(self, stamp_ns: int, ticks: int, target: ToolTarget | JointTarget | None) -> None:
+        """One tick: commands the arm towards the target, or brakes and holds without one.
+
+        Args:
+            stamp_ns: nominal ROS time of the tick.
+            ticks: ticks since the last call; the motion is stepped through all of them and the last one sent.
+            target: None to brake and hold.
+        """
+        measured = self._measured
+        if not self._is_active or measured is None:
+            return
+        if self._state is not None and self._has_lost_the_arm(self._state, measured):
+            self._state, self._resume_ns = None, stamp_ns + _RESUME_AFTER_NS
+            self.get_logger().error(f"{self._reason}; going on from where the arm is in {_RESUME_AFTER_NS * 1e-9:g} s")
+        if stamp_ns < self._resume_ns:
+            return
+        if self._state is None:
+            self._state = self._controller.init(measured.positions, measured.gripper_opening)
+            self._sent_opening = None
+        hold = self._reason_to_hold(stamp_ns, measured)
+        if hold:
+            target = None
+        for _ in range(ticks):
+            self._state, command, self._report = self._controller.step(self._state, target, stamp_ns)
+            self._ticks += 1
+            self._clipped += self._report.is_clipped
+        self._reason = hold or ("following" if target is not None else "holding: no target")
+        self._publish(command)
+
+    def _has_lost_the_arm(self, state: ControllerState, measured: RobotState) -> bool:
+        """Whether the arm is elsewhere than commanded: blocked, moved by hand, or put somewhere by a reset."""
+        gap_rad = abs(state.command.positions - measured.positions)
+        joint = int(gap_rad.argmax())
+        if gap_rad[joint] <= self.config.engage_tolerance_rad:
+            return False
+        self._reason = (
+            f"not commanding: {self.robot.joint_names[joint]} is {gap_rad[joint]:.2f} rad from its command "
+            f"(limit {self.config.engage_tolerance_rad} rad)"
+        )
+        return True
+
+    def _reason_to_hold(self, stamp_ns: int, measured: RobotState) -> str:
+        silence_s = (stamp_ns - measured.stamp_ns) * 1e-9
+        if silence_s > self.config.state_timeout_s:
+            return f"holding: no joint state for {silence_s:.2f} s (limit {self.config.state_timeout_s} s)"
+        if self._rivals:
+            return f"holding: commanded more than once: {self._rivals}"
+        return "deactivating" if self._reason == "deactivating" else ""
+
+    def _publish(self, command: JointCommand) -> None:
+        self._commands.publish(Float64MultiArray(data=command.positions.tolist()))
+        self._joint_command.publish(messages.to_joint_command(command, self.robot.joint_names))
+        opening = command.gripper_opening
+        if self.robot.gripper is None or opening is None:
+            return
+        if self._sent_opening is None or abs(opening - self._sent_opening) > _OPENING_STEP:
+            self._gripper.publish(Float64(data=opening))
+            self._sent_opening = opening
+
+    def _is_moving(self) -> bool:
+        state = self._state
+        return self._is_active and state is not None and bool((abs(state.command.velocities) > 1e-4).any())
+
+    def _publish_diagnostics(self) -> None:
+        report = self._report
+        values = {
+            "active": self._is_active,
+            "reason": self._reason,
+            "sigma_min": report.sigma_min if report else float("nan"),
+            "clip_rate": self._clipped / self._ticks if self._ticks else 0.0,
+            "limits": "; ".join(item.reason for item in report.interventions) if report else "",
+        }
+        level = DiagnosticStatus.WARN if self._rivals else DiagnosticStatus.OK
+        self._diagnostics.publish(
+            messages.to_diagnostics(now_ns(self), self.get_fully_qualified_name(), self._reason, values, level)
+        )
+
+
+class _Alone(ControllerNode):
+    """The controller in a process of its own, ticking itself."""
+
+    def __init__(self) -> None:
+        super().__init__(listens_to_targets=True)
+        self._loop = TickLoop(self.config.rate_hz, self._tick, lambda: now_ns(self), self._on_clock_jump)
+        self.start()
+        self._loop.start()
+
+    def _tick(self, stamp_ns: int, ticks: int) -> None:
+        self.step(stamp_ns, ticks, self.target_from_topic(stamp_ns))
+
+    def _on_clock_jump(self, jump_ns: int) -> None:
+        self.get_logger().error(f"the clock jumped by {jump_ns * 1e-9:.3f} s; the arm brakes until targets are fresh")
+        self._target = None
+
+    def close(self) -> None:
+        """Brakes before the end."""
+        self.brake()
+        self._loop.stop()
+
+
+def main() -> int:
+    """Runs controller_node alone."""
+    raise_priority()
+    return run(lambda: [_Alone()])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""A control loop in a thread of its own on the monotonic clock, with ticks named in ROS time."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from vla_ros.nodes.runtime import Percentiles
+
+_CLOCK_JUMP_NS = 20_000_000
+
+
+class TickLoop:
+    """Calls a function at a fixed rate with the nominal time of the tick.
+
+    A tick that comes late is still named by its nominal time; ticks that were missed altogether are told as a count, so
+    that the motion can be stepped through them and stays on its time grid.
+
+    Args:
+        rate_hz: ticks per second.
+        step: called with the tick's nominal ROS time in ns and the number of ticks since the last call, at least 1.
+        ros_now_ns: reads ROS time.
+        on_clock_jump: called with the jump in ns when ROS time and the monotonic clock part.
+    """
+
+    def __init__(
+        self,
+        rate_hz: float,
+        step: Callable[[int, int], None],
+        ros_now_ns: Callable[[], int],
+        on_clock_jump: Callable[[int], None],
+    ) -> None:
+        self.period_ns = round(1e9 / rate_hz)
+        self.lateness_s, self.busy_s = Percentiles(2048), Percentiles(2048)
+        self._step, self._ros_now_ns, self._on_clock_jump = step, ros_now_ns, on_clock_jump
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tick_loop", daemon=True)
+        self.failure: BaseException | None = None
+        """What ended the thread, if not `stop`."""
+
+        self.ticks = 0
+        self.missed = 0
+        self._started_ns = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether `stop` was called."""
+        return self._is_over.is_set()
+
+    @property
+    def achieved_hz(self) -> float:
+        """Ticks per second since the start."""
+        elapsed_s = (time.monotonic_ns() - self._started_ns) * 1e-9
+        return self.ticks / elapsed_s if self._started_ns and elapsed_s > 0.0 else 0.0
+
+    def start(self) -> None:
+        """Starts the thread. Garbage is frozen and threads switch every 0.5 ms, so that no pause is long."""
+        sys.setswitchinterval(5e-4)
+        gc.collect()
+        gc.freeze()
+        self._started_ns = time.monotonic_ns()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread after the tick in progress."""
+        self._is_over.set()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout=1.0)
+        gc.unfreeze()
+
+    def _run(self) -> None:
+        try:
+            offset_ns = self._ros_now_ns() - time.monotonic_ns()
+            due_ns = time.monotonic_ns()
+            drifted = 0
+            while not self._is_over.is_set():
+                wait_ns = due_ns - time.monotonic_ns()
+                if wait_ns > 0:
+                    time.sleep(wait_ns * 1e-9)
+                now_ns = time.monotonic_ns()
+                late = max(0, (now_ns - due_ns) // self.period_ns)
+                due_ns += late * self.period_ns
+                drift_ns = self._ros_now_ns() - now_ns - offset_ns
+                # Stamps keep an exact grid, and a pause between the two readings is no jump: a drift has to last.
+                drifted = drifted + 1 if abs(drift_ns) > _CLOCK_JUMP_NS else 0
+                if drifted == 3:
+                    offset_ns += drift_ns
+                    self._on_clock_jump(drift_ns)
+                self._step(due_ns + offset_ns, 1 + late)
+                self.ticks += 1
+                self.missed += late
+                self.lateness_s.add((now_ns - due_ns) * 1e-9)
+                self.busy_s.add((time.monotonic_ns() - now_ns) * 1e-9)
+                due_ns += self.period_ns
+        except BaseException as error:
+            self.failure = error

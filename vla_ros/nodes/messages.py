@@ -1,0 +1,153 @@
+"""ROS messages to the core's types and back: time, poses, joint states, diagnostics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import Transform, TransformStamped
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
+
+from vla_ros.errors import SensorError
+from vla_ros.geometry import rotations, se3
+from vla_ros.types import FloatArray, JointCommand, MotionState, RobotState, Verdict
+
+_S = 1_000_000_000
+
+
+def to_time(stamp_ns: int) -> Time:
+    """ROS time from nanoseconds."""
+    return Time(sec=stamp_ns // _S, nanosec=stamp_ns % _S)
+
+
+def to_ns(time: Time) -> int:
+    """Nanoseconds from ROS time."""
+    return int(time.sec) * _S + int(time.nanosec)
+
+
+def to_duration(duration_s: float) -> Duration:
+    """A ROS duration from seconds."""
+    ns = round(duration_s * _S)
+    return Duration(sec=ns // _S, nanosec=ns % _S)
+
+
+def duration_s(duration: Duration) -> float:
+    """Seconds from a ROS duration."""
+    return float(duration.sec + duration.nanosec / _S)
+
+
+def header(stamp_ns: int, frame_id: str = "") -> Header:
+    """A stamped header."""
+    return Header(stamp=to_time(stamp_ns), frame_id=frame_id)
+
+
+def to_transform(T: FloatArray) -> Transform:
+    """(4, 4) to geometry_msgs/Transform."""
+    message = Transform()
+    p, q = T[:3, 3], rotations.matrix_to_quat_xyzw(T[:3, :3])
+    message.translation.x, message.translation.y, message.translation.z = float(p[0]), float(p[1]), float(p[2])
+    message.rotation.x, message.rotation.y = float(q[0]), float(q[1])
+    message.rotation.z, message.rotation.w = float(q[2]), float(q[3])
+    return message
+
+
+def from_transform(message: Transform) -> FloatArray:
+    """geometry_msgs/Transform to (4, 4).
+
+    Raises:
+        ValueError: if its rotation is none.
+    """
+    p, q = message.translation, message.rotation
+    return se3.make_pose(np.array([p.x, p.y, p.z]), rotations.quat_xyzw_to_matrix(np.array([q.x, q.y, q.z, q.w])))
+
+
+def to_transform_stamped(T: FloatArray, parent: str, child: str, stamp_ns: int) -> TransformStamped:
+    """A TF edge."""
+    return TransformStamped(header=header(stamp_ns, parent), child_frame_id=child, transform=to_transform(T))
+
+
+class JointStateReader:
+    """Picks a robot's joints, by exact name, out of JointState messages in any order.
+
+    Args:
+        joint_names: wanted order.
+        topic: for the error text.
+    """
+
+    def __init__(self, joint_names: Sequence[str], topic: str) -> None:
+        self._wanted, self._topic = tuple(joint_names), topic
+        self._seen: tuple[str, ...] = ()
+        self._index = np.zeros(0, dtype=np.intp)
+
+    def read(self, message: JointState, gripper_opening: float | None) -> RobotState:
+        """The robot's state in a message.
+
+        Raises:
+            SensorError: if a joint is missing, named twice, or has no position.
+        """
+        names = tuple(message.name)
+        if names != self._seen:
+            missing = [name for name in self._wanted if names.count(name) != 1]
+            if missing:
+                raise SensorError(
+                    f"{self._topic} has joints {list(names)}; needs each of {missing} exactly once; "
+                    "is it the right arm, and its prefix set?"
+                )
+            self._index = np.array([names.index(name) for name in self._wanted])
+            self._seen = names
+        positions = np.asarray(message.position, dtype=np.float64)
+        if len(positions) != len(names):
+            raise SensorError(f"{self._topic} has {len(positions)} positions for {len(names)} names")
+        velocities = np.asarray(message.velocity, dtype=np.float64)
+        if len(velocities) != len(names):
+            velocities = np.zeros(len(names))
+        return RobotState(to_ns(message.header.stamp), positions[self._index], velocities[self._index], gripper_opening)
+
+
+def to_joint_state(
+    stamp_ns: int, names: Sequence[str], positions: FloatArray, velocities: FloatArray | None = None
+) -> JointState:
+    """sensor_msgs/JointState without efforts."""
+    message = JointState(header=header(stamp_ns), name=list(names), position=positions.tolist())
+    if velocities is not None:
+        message.velocity = velocities.tolist()
+    return message
+
+
+def to_joint_command(command: JointCommand, names: Sequence[str]) -> JointState:
+    """What was sent in a tick, for `joint_command`."""
+    return to_joint_state(command.stamp_ns, names, command.positions, command.velocities)
+
+
+_LEVELS = {
+    MotionState.RUNNING: DiagnosticStatus.OK,
+    MotionState.IDLE: DiagnosticStatus.OK,
+    MotionState.HOLDING: DiagnosticStatus.OK,
+    MotionState.STOPPED: DiagnosticStatus.WARN,
+    MotionState.FAULT: DiagnosticStatus.ERROR,
+}
+
+
+def to_verdict_message(verdict: Verdict, stamp_ns: int, name: str, source: str) -> DiagnosticArray:
+    """A verdict: state as the message, one key a limit that acted."""
+    level = _LEVELS[verdict.state]
+    if level == DiagnosticStatus.OK and verdict.state is MotionState.RUNNING and verdict.interventions:
+        level = DiagnosticStatus.WARN
+    values = {"source": source, **{item.limit: item.reason for item in verdict.interventions}}
+    return to_diagnostics(stamp_ns, name, verdict.state.value, values, level)
+
+
+def to_diagnostics(
+    stamp_ns: int, name: str, message: str, values: Mapping[str, object], level: bytes = DiagnosticStatus.OK
+) -> DiagnosticArray:
+    """One status with its values as text."""
+    status = DiagnosticStatus(level=level, name=name, message=message, hardware_id="vla_ros")
+    status.values = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
+    return DiagnosticArray(header=header(stamp_ns), status=[status])
+
+
+def _text(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

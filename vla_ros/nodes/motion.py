@@ -1,0 +1,80 @@
+"""motion: safety_node and controller_node in one process, stepped by one loop; the whole motion path."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+
+from vla_ros.errors import VlaRosError
+from vla_ros.nodes import messages
+from vla_ros.nodes.controller_node import ControllerNode
+from vla_ros.nodes.loop import TickLoop
+from vla_ros.nodes.runtime import RELIABLE, now_ns, raise_priority, run
+from vla_ros.nodes.safety_node import SafetyNode
+
+
+class MotionLoop(Node):
+    """Steps filter and controller in turn and reports on the loop.
+
+    Args:
+        safety: the filter.
+        controller: the controller.
+    """
+
+    def __init__(self, safety: SafetyNode, controller: ControllerNode) -> None:
+        super().__init__("motion_loop")
+        self._safety, self._controller = safety, controller
+        self._loop = TickLoop(controller.config.rate_hz, self._tick, lambda: now_ns(self), safety.on_clock_jump)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
+        self.create_timer(1.0, self._report)
+        self._loop.start()
+
+    def _tick(self, stamp_ns: int, ticks: int) -> None:
+        target = self._safety.step(stamp_ns, ticks)
+        self._controller.step(stamp_ns, ticks, target)
+        self._safety.finish_tick()
+
+    def _report(self) -> None:
+        loop = self._loop
+        if loop.failure is not None:
+            raise RuntimeError("the motion loop failed") from loop.failure
+        values = {
+            "rate_hz": loop.achieved_hz,
+            "ticks": loop.ticks,
+            "missed": loop.missed,
+            "tick_p50_s": loop.busy_s.at(0.5),
+            "tick_p99_s": loop.busy_s.at(0.99),
+            "late_p99_s": loop.lateness_s.at(0.99),
+        }
+        self._diagnostics.publish(
+            messages.to_diagnostics(now_ns(self), self.get_fully_qualified_name(), f"{loop.achieved_hz:.1f} Hz", values)
+        )
+
+    def close(self) -> None:
+        """Brakes, then ends the loop."""
+        self._controller.brake()
+        self._loop.stop()
+
+
+def _make() -> Sequence[Node]:
+    controller = ControllerNode(listens_to_targets=False)
+    safety = SafetyNode(rate_hz=controller.config.rate_hz)
+    if safety.robot != controller.robot:
+        raise VlaRosError(
+            f"safety_node has robot {safety.robot.name}, controller_node {controller.robot.name}; make them one"
+        )
+    controller.start()
+    return [MotionLoop(safety, controller), safety, controller]
+
+
+def main() -> int:
+    """Runs the motion path."""
+    raise_priority()
+    return run(_make)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

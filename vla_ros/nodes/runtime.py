@@ -1,0 +1,200 @@
+"""What all our executables share: start, parameters, quality of service, end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+# Wheels from PyPI leave this unset; rclpy needs it to find its libraries' resources.
+os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+
+import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import Node as LifecycleNode
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+from vla_ros.errors import VlaRosError
+
+RELIABLE = QoSProfile(
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.VOLATILE,
+    history=HistoryPolicy.KEEP_LAST,
+    depth=10,
+)
+"""For our publishers of anything, and for subscriptions where each message counts."""
+
+SENSOR = QoSProfile(
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+    history=HistoryPolicy.KEEP_LAST,
+    depth=10,
+)
+"""For subscriptions to sensor streams: hears reliable and best-effort publishers."""
+
+LATCHED = QoSProfile(
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    history=HistoryPolicy.KEEP_LAST,
+    depth=10,
+)
+"""For publishers of task, events and static TF."""
+
+
+def newest_only(profile: QoSProfile) -> QoSProfile:
+    """The same quality of service keeping only the newest message."""
+    return QoSProfile(
+        reliability=profile.reliability, durability=profile.durability, history=HistoryPolicy.KEEP_LAST, depth=1
+    )
+
+
+def parameter(node: Node, name: str, default: Any, description: str) -> Any:
+    """Declares a read-only parameter and returns its value."""
+    descriptor = ParameterDescriptor(description=description, read_only=True)
+    return node.declare_parameter(name, default, descriptor).value
+
+
+def required_parameter(node: Node, name: str, description: str) -> str:
+    """A text parameter without a default.
+
+    Raises:
+        VlaRosError: if it isn't set.
+    """
+    value = str(parameter(node, name, "", description))
+    if not value:
+        raise VlaRosError(f"{node.get_name()}: parameter {name!r} is not set ({description}); pass -p {name}:=...")
+    return value
+
+
+def raise_priority() -> None:
+    """Puts this process before others, where the system allows it; on a robot's computer it should."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+
+
+def now_ns(node: Node) -> int:
+    """Present ROS time."""
+    return int(node.get_clock().now().nanoseconds)
+
+
+class Percentiles:
+    """The last few hundred of some figure, and their percentiles. Any thread."""
+
+    def __init__(self, capacity: int = 512) -> None:
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self._values: list[float] = []
+
+    def add(self, value: float) -> None:
+        """Takes one more."""
+        with self._lock:
+            self._values.append(value)
+            del self._values[: -self._capacity]
+
+    def at(self, fraction: float) -> float:
+        """The value below which that fraction lies, NaN while there is none."""
+        with self._lock:
+            values = sorted(self._values)
+        return values[min(len(values) - 1, int(fraction * len(values)))] if values else float("nan")
+
+
+def run(make: Callable[[], Sequence[Node]], poll_hz: float | None = None, args: Sequence[str] | None = None) -> int:
+    """Makes nodes, spins them until SIGINT or SIGTERM, and ends them in order.
+
+    A node may have `close()`, called before it is destroyed: the place to brake.
+
+    Args:
+        make: makes the nodes; what it raises of VlaRosError becomes one line and exit code 2.
+        poll_hz: look for messages only so often, and so read only the newest of a fast stream; None to wait for each.
+        args: command line, default sys.argv.
+
+    Returns:
+        The exit code.
+    """
+    is_over = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        is_over.set()
+
+    previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    nodes: Sequence[Node] = ()
+    try:
+        nodes = make()
+        executor = SingleThreadedExecutor()
+        for node in nodes:
+            executor.add_node(node)
+        _spin(executor, is_over, poll_hz)
+        return 0
+    except VlaRosError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    finally:
+        for node in nodes:
+            if hasattr(node, "close"):
+                node.close()
+        for node in nodes:
+            node.destroy_node()
+        rclpy.try_shutdown()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _spin(executor: SingleThreadedExecutor, is_over: threading.Event, poll_hz: float | None) -> None:
+    try:
+        while not is_over.is_set() and rclpy.ok():
+            if poll_hz is None:
+                executor.spin_once(timeout_sec=0.1)
+                continue
+            next_s = time.monotonic() + 1.0 / poll_hz
+            # Everything that is ready now, and no more: a stream faster than this loop must not keep it busy.
+            for _ in range(64):
+                before_s = time.monotonic()
+                executor.spin_once(timeout_sec=0.0)
+                if time.monotonic() - before_s < 5e-5:
+                    break
+            is_over.wait(max(0.0, next_s - time.monotonic()))
+    except ExternalShutdownException:
+        return
+
+
+def logged_transition(
+    method: Callable[[Any, LifecycleState], TransitionCallbackReturn],
+) -> Callable[[Any, LifecycleState], TransitionCallbackReturn]:
+    """A lifecycle callback that says in the log why it failed; rclpy itself keeps that to itself."""
+
+    @functools.wraps(method)
+    def logged(node: Any, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return method(node, state)
+        except VlaRosError as error:
+            node.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            node.get_logger().error(f"{method.__name__} failed:\n{traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+
+    return logged
+
+
+def autostart(node: LifecycleNode) -> None:
+    """Configures and activates a lifecycle node.
+
+    Raises:
+        VlaRosError: if it refuses; its log says why.
+    """
+    for transition in (node.trigger_configure, node.trigger_activate):
+        if transition() is not TransitionCallbackReturn.SUCCESS:
+            raise VlaRosError(f"{node.get_name()} could not be started; its log above says why")

@@ -1,0 +1,163 @@
+"""sim_node: the MuJoCo cell behind the topics of a real one, in real time."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent.futures import Future
+
+import numpy as np
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Float64, Float64MultiArray
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+
+from vla_ros.contract import load_rig
+from vla_ros.errors import VlaRosError
+from vla_ros.nodes import image_messages, messages
+from vla_ros.nodes.loop import TickLoop
+from vla_ros.nodes.runtime import (
+    RELIABLE,
+    SENSOR,
+    newest_only,
+    now_ns,
+    parameter,
+    raise_priority,
+    required_parameter,
+    run,
+)
+from vla_ros.robots.config import load_robot
+from vla_ros.sim.cameras import CameraRenderer, simulated_camera
+from vla_ros.sim.scene import TIMESTEP_S
+from vla_ros.sim.world import World
+from vla_ros.types import FloatArray, ImageArray
+
+_RATE_HZ = 250.0
+_GRIPPER_EVERY = 5
+_TRUTH_EVERY = 10
+# After a pause of the machine the world doesn't run after lost time for longer than this.
+_CATCH_UP_TICKS = 25
+
+
+class SimNode(Node):
+    """Steps the world in one thread, draws in another, and talks ROS like an arm driver and its cameras."""
+
+    def __init__(self) -> None:
+        super().__init__("sim_node")
+        robot = load_robot(required_parameter(self, "robot", "name of the robot, or its YAML file"))
+        self._rig = load_rig(required_parameter(self, "rig", "name of the rig, or its YAML file"))
+        with_cameras = bool(parameter(self, "cameras", True, "draw and publish the rig's cameras"))
+        self._robot = robot
+        seed = self.declare_parameter("seed", 0, ParameterDescriptor(description="of the next sim/reset")).value
+        self._world = World(robot, self._rig, int(seed))
+        self._lock = threading.Lock()
+        self._joint_command: FloatArray | None = None
+        self._gripper_command: float | None = None
+        self._tick = 0
+        self._frames: dict[str, int] = dict.fromkeys(self._rig.cameras, 0)
+        self._drawing: Future[dict[str, ImageArray]] | None = None
+
+        self._joint_states = self.create_publisher(JointState, "joint_states", RELIABLE)
+        self._gripper_states = self.create_publisher(JointState, "gripper/state", RELIABLE)
+        self._truth = self.create_publisher(TFMessage, "sim/ground_truth", RELIABLE)
+        self._cameras = {
+            name: (
+                self.create_publisher(Image, camera.topic, RELIABLE),
+                self.create_publisher(CameraInfo, camera.info_topic, RELIABLE),
+                simulated_camera(camera),
+                camera.mount.frame,
+            )
+            for name, camera in self._rig.cameras.items()
+        }
+        self._renderer = CameraRenderer(self._world.scene) if with_cameras and self._rig.cameras else None
+        self._image_every = self._ticks_between_images()
+        self.create_subscription(Float64MultiArray, robot.command.topic, self._on_command, newest_only(SENSOR))
+        if robot.gripper is not None:
+            self.create_subscription(Float64, "gripper/command", self._on_gripper, newest_only(SENSOR))
+        self.create_service(Trigger, "sim/reset", self._on_reset)
+        self._loop = TickLoop(_RATE_HZ, self._step, lambda: now_ns(self), lambda _jump_ns: None)
+        self._loop.start()
+        self.create_timer(1.0, self._check_loop)
+
+    def _ticks_between_images(self) -> int:
+        rates = {camera.rate_hz for camera in self._rig.cameras.values()}
+        return max(1, int(_RATE_HZ / max(rates))) if rates else 0
+
+    def _on_command(self, message: Float64MultiArray) -> None:
+        with self._lock:
+            self._joint_command = np.array(message.data)
+
+    def _on_gripper(self, message: Float64) -> None:
+        with self._lock:
+            self._gripper_command = float(message.data)
+
+    def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        seed = int(self.get_parameter("seed").value)
+        with self._lock:
+            self._world.reset(seed)
+            self._joint_command = self._gripper_command = None
+        response.success, response.message = True, f"reset to seed {seed}"
+        return response
+
+    def _step(self, stamp_ns: int, ticks: int) -> None:
+        with self._lock:
+            command, self._joint_command = self._joint_command, None
+            opening, self._gripper_command = self._gripper_command, None
+            try:
+                if command is not None:
+                    self._world.set_joint_command(command)
+                if opening is not None:
+                    self._world.set_gripper_command(opening)
+            except VlaRosError as error:
+                self.get_logger().error(str(error), throttle_duration_sec=2.0)
+            self._world.step(min(ticks, _CATCH_UP_TICKS) * round(1.0 / _RATE_HZ / TIMESTEP_S))
+            state = self._world.robot_state(stamp_ns)
+            is_image_due = self._tick % self._image_every == 0 if self._image_every else False
+            snapshot = self._world.snapshot() if self._renderer and is_image_due else None
+            truth = None
+            if self._tick % _TRUTH_EVERY == 0:
+                truth = {**self._world.object_poses(), "tcp": self._world.tcp_pose()}
+        names = self._robot.joint_names
+        self._joint_states.publish(messages.to_joint_state(stamp_ns, names, state.positions, state.velocities))
+        if self._tick % _GRIPPER_EVERY == 0 and self._robot.gripper and state.gripper_opening is not None:
+            gripper = JointState(header=messages.header(stamp_ns), name=[self._robot.gripper.joints[0]])
+            gripper.position = [float(state.gripper_opening)]
+            self._gripper_states.publish(gripper)
+        if truth is not None:
+            base = self._robot.base_frame
+            edges = [messages.to_transform_stamped(T, base, name, stamp_ns) for name, T in truth.items()]
+            self._truth.publish(TFMessage(transforms=edges))
+        if snapshot is not None and self._renderer and (self._drawing is None or self._drawing.done()):
+            self._drawing = self._renderer.submit(snapshot)
+            self._drawing.add_done_callback(lambda future: self._publish_images(future, stamp_ns))
+        self._tick += 1
+
+    def _publish_images(self, future: Future[dict[str, ImageArray]], stamp_ns: int) -> None:
+        if self._loop.is_over:
+            return
+        for name, image in future.result().items():
+            images, infos, camera, frame = self._cameras[name]
+            infos.publish(image_messages.to_camera_info(camera, stamp_ns, frame))
+            images.publish(image_messages.to_image(image, stamp_ns, frame))
+
+    def _check_loop(self) -> None:
+        if self._loop.failure is not None:
+            raise RuntimeError("the simulation failed") from self._loop.failure
+
+    def close(self) -> None:
+        """Ends physics and drawing."""
+        self._loop.stop()
+        if self._renderer:
+            self._renderer.close()
+
+
+def main() -> int:
+    """Runs sim_node."""
+    raise_priority()
+    return run(lambda: [SimNode()])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""From a camera's image to the one a policy's contract asks for: resize, flip, and the camera model along with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from vla_ros.contract import ImageSpec
+from vla_ros.geometry.cameras import crop_and_resize
+from vla_ros.geometry.se3 import make_pose
+from vla_ros.types import CameraFrame, CameraModel, FloatArray, ImageArray
+
+_INTERPOLATION = {
+    "area": cv2.INTER_AREA,
+    "linear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
+_HALF_TURN = make_pose(np.zeros(3), np.diag([-1.0, -1.0, 1.0]))
+
+
+def prepare_frame(frame: CameraFrame, spec: ImageSpec) -> CameraFrame:
+    """The frame as the contract wants it.
+
+    A point of the scene that `frame` shows at a pixel is at the pixel of the result to which the result's own camera
+    model and pose project it; a half turn therefore turns the optical frame, too.
+    """
+    height, width = frame.image.shape[:2]
+    wanted_width, wanted_height = spec.width or width, spec.height or height
+    image, camera, T_base_cam = frame.image, frame.camera, frame.T_base_cam
+    if (wanted_width, wanted_height) != (width, height):
+        image, camera = _resize(image, camera, spec, wanted_width, wanted_height)
+    if spec.flip == "half_turn":
+        image = np.ascontiguousarray(image[::-1, ::-1])
+        camera = None if camera is None else _turn_camera(camera)
+        T_base_cam = None if T_base_cam is None else T_base_cam @ _HALF_TURN
+    return replace(frame, image=image, camera=camera, T_base_cam=T_base_cam)
+
+
+def black_frame(stamp_ns: int, width: int, height: int) -> CameraFrame:
+    """What stands for an absent image: black, and without geometry, so that nobody takes it for a view."""
+    return CameraFrame(stamp_ns, np.zeros((height, width, 3), dtype=np.uint8))
+
+
+def _resize(
+    image: ImageArray, camera: CameraModel | None, spec: ImageSpec, width: int, height: int
+) -> tuple[ImageArray, CameraModel | None]:
+    source_height, source_width = image.shape[:2]
+    x, y, cut_width, cut_height = 0, 0, source_width, source_height
+    inner_width, inner_height = width, height
+    if spec.resize == "crop":
+        scale = max(width / source_width, height / source_height)
+        cut_width, cut_height = round(width / scale), round(height / scale)
+        x, y = (source_width - cut_width) // 2, (source_height - cut_height) // 2
+    elif spec.resize == "pad":
+        scale = min(width / source_width, height / source_height)
+        inner_width, inner_height = max(1, round(source_width * scale)), max(1, round(source_height * scale))
+    cut = image[y : y + cut_height, x : x + cut_width]
+    inner = cv2.resize(cut, (inner_width, inner_height), interpolation=_INTERPOLATION[spec.interpolation])
+    left, top = (width - inner_width) // 2, (height - inner_height) // 2
+    resized = np.zeros((height, width, 3), dtype=np.uint8)
+    resized[top : top + inner_height, left : left + inner_width] = inner
+    if camera is None:
+        return resized, None
+    moved = crop_and_resize(camera, (x, y, cut_width, cut_height), inner_width, inner_height)
+    return resized, CameraModel(width, height, _shift(moved.K, left, top), moved.distortion)
+
+
+def _shift(K: FloatArray, left: int, top: int) -> FloatArray:
+    shifted = K.copy()
+    shifted[:2, 2] += (left, top)
+    return shifted
+
+
+def _turn_camera(camera: CameraModel) -> CameraModel:
+    K = camera.K.copy()
+    K[:2, 2] = (camera.width - 1 - K[0, 2], camera.height - 1 - K[1, 2])
+    # Radial terms are even in (x, y); the tangential p1 and p2 change sign with the axes.
+    sign = np.ones(len(camera.distortion))
+    sign[2:4] = -1.0
+    return CameraModel(camera.width, camera.height, K, tuple((sign * camera.distortion).tolist()))

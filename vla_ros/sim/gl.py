@@ -1,0 +1,57 @@
+"""Which OpenGL backend draws the simulator's cameras. Imports no mujoco, which reads MUJOCO_GL when it is imported."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+INSTALL_COMMAND = "sudo apt-get install libosmesa6"
+DISABLED = "disable"
+
+# One library of each group has to load. libEGL.so.1 alone is only glvnd's dispatcher and draws nothing.
+_LIBRARIES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "egl": (("libEGL.so.1",), ("libEGL_nvidia.so.0", "libEGL_mesa.so.0")),
+    "osmesa": (("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"),),
+}
+_GPU_NODES = ("/dev/nvidia0", "/dev/dri/renderD128")
+
+
+def available_backends() -> tuple[str, ...]:
+    """The headless backends whose libraries load on this machine, best first: `egl` leads where a GPU can be opened.
+
+    Without a GPU both draw in software, and OSMesa needs one package and no driver.
+    """
+    order = ("egl", "osmesa") if _has_gpu() else ("osmesa", "egl")
+    return tuple(name for name in order if all(_loads(group) for group in _LIBRARIES[name]))
+
+
+def choose_backend() -> str:
+    """Sets MUJOCO_GL, where the user hasn't, to the best available backend, and to `disable` where there is none.
+
+    With `disable` physics runs and cameras refuse. Software rendering is told to use one thread: more gain nothing on
+    small images and take cores from the control loop.
+
+    Returns:
+        The value of MUJOCO_GL in force.
+    """
+    os.environ.setdefault("LP_NUM_THREADS", "1")
+    if not os.environ.get("MUJOCO_GL"):
+        os.environ["MUJOCO_GL"] = next(iter(available_backends()), DISABLED)
+    return os.environ["MUJOCO_GL"]
+
+
+def _has_gpu() -> bool:
+    return any(Path(node).exists() and os.access(node, os.R_OK | os.W_OK) for node in _GPU_NODES)
+
+
+def _loads(names: Iterable[str]) -> bool:
+    """Whether one of the libraries loads. No driver is started for that, so a broken one can't end the process here."""
+    for name in names:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False

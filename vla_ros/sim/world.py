@@ -1,0 +1,132 @@
+"""The simulated cell in motion: commands in, measurements and ground truth out. One thread steps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from vla_ros.contract import Rig
+from vla_ros.errors import ConfigError
+from vla_ros.geometry.rotations import matrix_to_quat_xyzw, rotvec_to_matrix
+from vla_ros.geometry.se3 import invert, make_pose
+from vla_ros.robots.config import RobotConfig
+from vla_ros.sim.placement import BLOCK_NAMES, BLOCK_SIZE_M, draw_placements
+from vla_ros.sim.scene import Scene, build_scene
+from vla_ros.sim.servo import ArmServo, GripperServo
+from vla_ros.types import FloatArray, RobotState
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a renderer needs of a moment.
+
+    Attributes:
+        time_s: simulated time.
+        qpos: MuJoCo's positions, a copy.
+    """
+
+    time_s: float
+    qpos: FloatArray
+
+
+class World:
+    """A robot at its table. The same seed and commands give the same positions to the last bit."""
+
+    def __init__(self, robot: RobotConfig, rig: Rig, seed: int) -> None:
+        """Builds the cell and resets it to a seed.
+
+        Raises:
+            ConfigError, UnknownNameError: as `build_scene`.
+        """
+        self.scene: Scene = build_scene(robot, rig)
+        self._data = mujoco.MjData(self.scene.model)
+        self._view = mujoco.MjData(self.scene.model)
+        self._T_base_world = invert(self.scene.T_world_base)
+        self._arm = ArmServo(self.scene)
+        self._gripper = GripperServo(self.scene, robot.gripper) if robot.gripper else None
+        self.reset(seed)
+
+    def reset(self, seed: int) -> None:
+        """Time zero: the arm at home and at rest, the gripper open, the blocks where the seed puts them."""
+        scene, data = self.scene, self._data
+        mujoco.mj_resetData(scene.model, data)
+        home = np.array([joint.home_rad for joint in scene.robot.joints])
+        data.qpos[scene.arm_qpos] = home
+        self._arm.reset(home)
+        if self._gripper:
+            data.qpos[scene.finger_qpos] = self._gripper.positions(1.0)
+            self._gripper.reset(1.0)
+        z = scene.rig.table_height_m + BLOCK_SIZE_M / 2.0
+        for address, (x, y, yaw) in zip(scene.block_qpos, draw_placements(seed), strict=True):
+            T_base_block = make_pose(np.array([x, y, z]), rotvec_to_matrix(np.array([0.0, 0.0, yaw])))
+            T_world_block = scene.T_world_base @ T_base_block
+            data.qpos[address[:3]] = T_world_block[:3, 3]
+            data.qpos[address[3:]] = np.roll(matrix_to_quat_xyzw(T_world_block[:3, :3]), 1)
+        mujoco.mj_forward(scene.model, data)
+
+    @property
+    def time_s(self) -> float:
+        """Simulated time since the reset."""
+        return float(self._data.time)
+
+    def set_joint_command(self, positions: FloatArray) -> None:
+        """Commands the arm: (n,) rad, in the YAML's order; held until the next one.
+
+        Raises:
+            ConfigError, LimitExceededError: as `ArmServo.set_command`; the command in force stays.
+        """
+        self._arm.set_command(positions)
+
+    def set_gripper_command(self, opening: float) -> None:
+        """Commands the gripper: 0 closed .. 1 open; held until the next one.
+
+        Raises:
+            ConfigError: if the robot has no gripper.
+            LimitExceededError: if it isn't in [0, 1]; the command in force stays.
+        """
+        if self._gripper is None:
+            raise ConfigError(f"robot {self.scene.robot.name}", "has no gripper", "send it no gripper commands")
+        self._gripper.set_command(opening)
+
+    def step(self, n: int = 1) -> None:
+        """Advances by n physics steps of `TIMESTEP_S`."""
+        model, data = self.scene.model, self._data
+        for _ in range(n):
+            mujoco.mj_step1(model, data)
+            self._arm.step(data)
+            if self._gripper:
+                self._gripper.step(data)
+            mujoco.mj_step2(model, data)
+
+    def robot_state(self, stamp_ns: int) -> RobotState:
+        """The arm as its encoders see it, under the stamp given."""
+        return RobotState(
+            stamp_ns=stamp_ns,
+            positions=self._data.qpos[self.scene.arm_qpos],
+            velocities=self._data.qvel[self.scene.arm_dof],
+            gripper_opening=self._gripper.measure(self._data) if self._gripper else None,
+        )
+
+    def object_poses(self) -> dict[str, FloatArray]:
+        """Ground truth: name (`block_red`, ...) -> T_base_object (4, 4), the origin at the block's centre."""
+        return {name: self.link_pose(name) for name in BLOCK_NAMES}
+
+    def tcp_pose(self) -> FloatArray:
+        """Ground truth: T_base_tcp (4, 4)."""
+        return self.link_pose(self.scene.robot.tcp_frame)
+
+    def link_pose(self, link: str) -> FloatArray:
+        """Ground truth: T_base_link (4, 4) of any link of the description or block."""
+        # In a second MjData, so that looking can't change what is stepped.
+        if self._view.time != self._data.time or not np.array_equal(self._view.qpos, self._data.qpos):
+            self._view.time = self._data.time
+            self._view.qpos[:] = self._data.qpos
+            mujoco.mj_kinematics(self.scene.model, self._view)
+        body = self._view.body(link)
+        return np.asarray(self._T_base_world @ make_pose(body.xpos, body.xmat.reshape(3, 3)), dtype=np.float64)
+
+    def snapshot(self) -> Snapshot:
+        """This moment for `CameraRenderer`, in any thread."""
+        return Snapshot(self.time_s, self._data.qpos.copy())
