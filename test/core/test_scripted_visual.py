@@ -88,7 +88,7 @@ WRIST_CAMERA = camera_from_fov(320, 240, 1.05)
 
 
 def wrist_view(cube: DrawnCube, yaw_rad: float) -> FloatArray:
-    """The wrist camera of a hand hovering 0.13 m over a block: 0.08 m before it, 0.2 m above, turned 20 degrees back."""
+    """The wrist camera of a hand 0.13 m over a block: 0.08 m before it, 0.2 m above, turned 20 degrees back."""
     forward = np.array([np.cos(yaw_rad), np.sin(yaw_rad), 0.0])
     eye = cube.p_base + 0.08 * forward + [0.0, 0.0, 0.205]
     return look_at(eye, eye - [0.0, 0.0, 1.0] - np.tan(np.deg2rad(20.0)) * forward)
@@ -197,12 +197,12 @@ def test_one_stray_view_is_ignored_and_three_that_agree_are_believed() -> None:
     assert np.linalg.norm(tracked([a, a, b, b, b]).estimates["red"].p_base - there.p_base) < 0.005
 
 
-def test_half_hidden_block_is_seen_badly_and_hardly_moves_the_estimate() -> None:
+def test_partly_hidden_block_is_seen_badly_and_hardly_moves_the_estimate() -> None:
     cube = DrawnCube("red", 0.45, 0.05, 0.3)
     frame = base_frame([cube])
     centre = project(BASE_CAMERA, (invert(T_BASE_CAMERA) @ [*cube.p_base, 1.0])[:3])[0].astype(int)
     hidden = replace(frame, image=frame.image.copy())
-    hidden.image[:, centre[0] :] = (90, 90, 90)
+    hidden.image[:, centre[0] + 2 :] = (90, 90, 90)
     view = locate_cube(hidden, "red", SIDE_M, 0.0)
     assert view is not None
     assert view.overlap < GOOD_OVERLAP
@@ -619,5 +619,5 @@ def test_arm_that_was_held_up_starts_from_where_it_is() -> None:
     for count in range(24):
         seen = observation("", contract, SECOND + count * SECOND // 8)
         chunk = policy.infer(seen, InferenceContext())
-        # 0.04 m is when the plan starts anew, after 0.3 s in which the arm might just lag, and the point lies 0.1 s ahead.
+        # The plan starts anew 0.04 m off, after 0.3 s in which the arm might just lag; the point lies 0.1 s ahead.
         assert np.linalg.norm(chunk.actions[0, :3]) < 0.04 + 0.4 * 0.25

@@ -21,6 +21,9 @@ BoolArray = NDArray[np.bool_]
 
 _RETURN_RAD_S = 0.1
 _ROUNDING_RAD = 1e-9
+# Ruckig refuses a target state that rounding puts past a limit.
+_BELOW = 1.0 - 1e-9
+_STILL = 1e-9
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class JointMotion:
         history: (4, n) rad, positions of the last four ticks, oldest first.
         velocities: (n,) rad/s at the last tick.
         accelerations: (n,) rad/s^2 at the last tick.
-        wanted: (3, n) rad, what was wanted at the last three ticks, oldest first.
+        wanted: (4, n) rad, what was wanted at the last four ticks, oldest first.
     """
 
     history: FloatArray
@@ -59,7 +62,7 @@ class JointMotion:
 def at_rest(positions: FloatArray) -> JointMotion:
     """Joints that have stood still at (n,) rad."""
     zero = np.zeros_like(positions)
-    return JointMotion(np.tile(positions, (4, 1)), zero, zero, np.tile(positions, (3, 1)))
+    return JointMotion(np.tile(positions, (4, 1)), zero, zero, np.tile(positions, (4, 1)))
 
 
 class JointGuard:
@@ -76,16 +79,18 @@ class JointGuard:
     def __init__(self, limits: GuardLimits, dt_s: float) -> None:
         self.limits, self.dt_s = limits, dt_s
         count = len(limits.lower)
-        is_free = (limits.velocity > 0.0) & (limits.acceleration > 0.0) & (limits.jerk > 0.0)
-        self._is_free = is_free
+        self._is_free = (limits.velocity > 0.0) & (limits.acceleration > 0.0) & (limits.jerk > 0.0)
         self._planner = ruckig.Ruckig(count, dt_s)
         self._output = ruckig.OutputParameter(count)
         self._input = ruckig.InputParameter(count)
         self._input.synchronization = ruckig.Synchronization.No
-        self._input.enabled = is_free.tolist()
-        self._input.max_velocity = np.where(is_free, limits.velocity, 1.0).tolist()
-        self._input.max_acceleration = np.where(is_free, limits.acceleration, 1.0).tolist()
-        self._input.max_jerk = np.where(is_free, limits.jerk, 1.0).tolist()
+        self._input.enabled = self._is_free.tolist()
+        self._set_limits()
+
+    def _set_limits(self) -> None:
+        for name in ("velocity", "acceleration", "jerk"):
+            limit = getattr(self.limits, name)
+            setattr(self._input, f"max_{name}", np.where(self._is_free, limit, 1.0).tolist())
 
     def step(self, motion: JointMotion, positions: FloatArray) -> tuple[JointMotion, bool]:
         """One tick.
@@ -101,7 +106,7 @@ class JointGuard:
         chosen, velocities, accelerations = self._differences(motion.history, positions)
         new = np.where(chosen, np.vstack([positions, velocities, accelerations]), 0.0)
         is_untouched = bool(chosen.all())
-        for plan in (self._towards, self._towards_rest, self._stop):
+        for plan in (self._beside, self._towards, self._towards_rest, self._stop):
             if chosen.all():
                 break
             planned = plan(motion, wanted)
@@ -116,41 +121,89 @@ class JointGuard:
     def _differences(self, history: FloatArray, positions: FloatArray) -> tuple[BoolArray, FloatArray, FloatArray]:
         """Which joints may take the wanted position as it is, and the state at its end if they do."""
         limits, dt = self.limits, self.dt_s
-        steps = np.diff(np.vstack([history[1:], positions]), axis=0) / dt
-        rates = np.diff(steps, axis=0) / dt
-        jerk = (rates[1] - rates[0]) / dt
-        acceleration = rates[1] + jerk * dt
-        velocity = steps[2] + 0.5 * acceleration * dt - jerk * dt * dt / 6.0
+        recent = np.vstack([history[1:], positions])
+        velocity, acceleration, jerk = _end_of_cubic(recent, dt)
+        step = (recent[3] - recent[2]) / dt
+        rate = (recent[3] - 2.0 * recent[2] + recent[1]) / dt**2
         passed = (
-            (np.maximum(np.abs(steps[2]), np.abs(velocity)) <= limits.velocity)
-            & (np.maximum(np.abs(rates[1]), np.abs(acceleration)) <= limits.acceleration)
+            (np.maximum(np.abs(step), np.abs(velocity)) <= limits.velocity)
+            & (np.maximum(np.abs(rate), np.abs(acceleration)) <= limits.acceleration)
             & (np.abs(jerk) <= limits.jerk)
             & can_stop(positions, velocity, acceleration, limits)
         )
         return passed, velocity, acceleration
 
-    def _towards(self, motion: JointMotion, wanted: FloatArray) -> FloatArray | None:
-        """The next tick towards the wanted position, velocity and acceleration."""
+    def _beside(self, motion: JointMotion, wanted: FloatArray) -> FloatArray | None:
+        """The next tick of closing the gap to the wanted motion, planned in a frame that moves with it.
+
+        What the wanted motion itself takes of velocity, acceleration and jerk is taken off the limits of the gap, so
+        that the sum keeps them. None for joints of which it takes too much, or which are too fast for what is left.
+        """
         limits, dt = self.limits, self.dt_s
-        acceleration = (wanted[2] - 2.0 * wanted[1] + wanted[0]) / dt**2
-        velocity = (wanted[2] - wanted[1]) / dt + 0.5 * acceleration * dt
-        positions = np.clip(wanted[2], limits.lower, limits.upper)
+        velocity, acceleration, jerk = _end_of_cubic(wanted, dt)
+        velocity_before = velocity - acceleration * dt + 0.5 * jerk * dt * dt
+        acceleration_before = acceleration - jerk * dt
+        gap = np.array(
+            [
+                motion.positions - wanted[2],
+                motion.velocities - velocity_before,
+                motion.accelerations - acceleration_before,
+            ]
+        )
+        left_velocity = _BELOW * limits.velocity - np.maximum(np.abs(velocity), np.abs(velocity_before))
+        left_acceleration = _BELOW * limits.acceleration - np.maximum(np.abs(acceleration), np.abs(acceleration_before))
+        left_jerk = _BELOW * limits.jerk - np.abs(jerk)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            peak = np.abs(gap[1]) + 0.5 * gap[2] ** 2 / left_jerk
+        fits = (
+            self._is_free
+            & (peak < left_velocity)
+            & (np.abs(gap[2]) < left_acceleration)
+            & (np.minimum(np.minimum(left_velocity, left_acceleration), left_jerk) > _STILL)
+        )
+        if not fits.any():
+            return None
+        gap = np.where(fits, gap, 0.0)
+        planner = self._input
+        planner.current_position, planner.current_velocity, planner.current_acceleration = gap.tolist()
+        planner.max_velocity = np.where(fits, left_velocity, 1.0).tolist()
+        planner.max_acceleration = np.where(fits, left_acceleration, 1.0).tolist()
+        planner.max_jerk = np.where(fits, left_jerk, 1.0).tolist()
+        zero = [0.0] * len(fits)
+        planner.target_position = planner.target_velocity = planner.target_acceleration = zero
+        planner.control_interface = ruckig.ControlInterface.Position
+        is_planned = self._update()
+        self._set_limits()
+        if not is_planned:
+            return None
+        output = self._output
+        moved = np.array([output.new_position, output.new_velocity, output.new_acceleration])
+        return np.where(fits, moved + np.array([wanted[3], velocity, acceleration]), np.nan)
+
+    def _towards(self, motion: JointMotion, wanted: FloatArray) -> FloatArray | None:
+        """The next tick towards where the wanted motion is now."""
+        return self._plan(motion, *self._steady(wanted[3], *_end_of_cubic(wanted, self.dt_s)[:2]))
+
+    def _steady(
+        self, positions: FloatArray, velocities: FloatArray, accelerations: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """A state to aim at: the given one where a joint could go on from it inside its limits, else rest nearby."""
+        limits = self.limits
+        # Differences of equal positions leave rounding behind, which isn't motion.
+        velocities = np.where(np.abs(velocities) < _STILL, 0.0, velocities)
+        accelerations = np.where(np.abs(accelerations) < _STILL, 0.0, accelerations)
+        clipped = np.clip(positions, limits.lower, limits.upper)
         is_steady = (
-            (np.abs(acceleration) <= limits.acceleration)
-            & (np.abs(velocity) + 0.5 * acceleration**2 / np.where(self._is_free, limits.jerk, 1.0) <= limits.velocity)
-            & can_stop(positions, velocity, acceleration, limits)
+            (np.abs(accelerations) <= limits.acceleration)
+            & (np.abs(velocities) <= limits.velocity)
+            & can_stop(clipped, velocities, accelerations, limits)
         )
-        return self._plan(
-            motion,
-            positions,
-            np.where(is_steady, 0.999 * velocity, 0.0),
-            np.where(is_steady, 0.999 * acceleration, 0.0),
-        )
+        return clipped, np.where(is_steady, _BELOW * velocities, 0.0), np.where(is_steady, _BELOW * accelerations, 0.0)
 
     def _towards_rest(self, motion: JointMotion, wanted: FloatArray) -> FloatArray | None:
         """The next tick towards standing still at the wanted position."""
-        zero = np.zeros_like(wanted[2])
-        return self._plan(motion, np.clip(wanted[2], self.limits.lower, self.limits.upper), zero, zero)
+        zero = np.zeros_like(wanted[3])
+        return self._plan(motion, np.clip(wanted[3], self.limits.lower, self.limits.upper), zero, zero)
 
     def _stop(self, motion: JointMotion, wanted: FloatArray) -> FloatArray:
         """The next tick of braking; a joint that is outside its limits comes back at walking pace."""
@@ -185,7 +238,7 @@ class JointGuard:
         self._planner.reset()
         try:
             result = self._planner.update(self._input, self._output)
-        except RuntimeError:
+        except (ruckig.RuckigError, ValueError):  # ValueError: a result that its Python side doesn't know.
             return False
         return result in (ruckig.Result.Working, ruckig.Result.Finished)
 
@@ -196,13 +249,24 @@ class JointGuard:
         return np.where(self._is_free, moved, still)
 
 
+def _end_of_cubic(points: FloatArray, dt_s: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Velocity, acceleration and jerk at the last of four points (4, n), dt_s apart, of the cubic through them."""
+    jerk = (points[3] - 3.0 * points[2] + 3.0 * points[1] - points[0]) / dt_s**3
+    acceleration = (points[3] - 2.0 * points[2] + points[1]) / dt_s**2 + jerk * dt_s
+    velocity = (points[3] - points[2]) / dt_s + 0.5 * acceleration * dt_s - jerk * dt_s * dt_s / 6.0
+    return velocity, acceleration, jerk
+
+
 def can_stop(
     positions: FloatArray, velocities: FloatArray, accelerations: FloatArray, limits: GuardLimits
 ) -> BoolArray:
-    """Which joints stop inside their position limits when they brake now, (n,) bool."""
+    """Which joints, braking now, come to rest inside their position limits and keep the velocity limit, (n,) bool."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        peak = np.abs(velocities + 0.5 * accelerations * np.abs(accelerations) / limits.jerk)
+    keeps_velocity = (peak <= limits.velocity * (1.0 + _ROUNDING_RAD)) | (accelerations == 0.0)
     above = positions + _stopping_reach(velocities, accelerations, limits) <= limits.upper + _ROUNDING_RAD
     below = positions - _stopping_reach(-velocities, -accelerations, limits) >= limits.lower - _ROUNDING_RAD
-    return np.asarray(above & below)
+    return np.asarray(above & below & keeps_velocity)
 
 
 def _stopping_reach(velocity: FloatArray, acceleration: FloatArray, limits: GuardLimits) -> FloatArray:

@@ -24,11 +24,14 @@ def is_ros_sourced(environ: Mapping[str, str]) -> bool:
     return environ.get("AMENT_PREFIX_PATH", sys.prefix) != sys.prefix
 
 
+def defaults_without_ros(environ: Mapping[str, str]) -> dict[str, str]:
+    """What an environment lacks of `WITHOUT_ROS`; nothing where ROS is sourced."""
+    return {} if is_ros_sourced(environ) else {key: value for key, value in WITHOUT_ROS.items() if key not in environ}
+
+
 def node_environment(node: NodeAction, program: Program, environ: Mapping[str, str]) -> dict[str, str]:
     """What a node sees: ours, defaults where ROS isn't sourced and the user set nothing, then the node's `<env>`."""
-    child = dict(environ)
-    if not is_ros_sourced(environ):
-        child = {**WITHOUT_ROS, **child}
+    child = {**environ, **defaults_without_ros(environ)}
     # The wheels' start-up re-executes python to set LD_LIBRARY_PATH unless marked as done: with the mark alone, no
     # ROS library is found.
     if "LD_LIBRARY_PATH" not in child:

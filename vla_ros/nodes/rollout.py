@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -54,7 +55,7 @@ class RolloutClient(StackListener):
         on_frame: Callable[[str, int, ImageArray], None] | None = None,
     ) -> None:
         super().__init__("rollout", rig, on_frame)
-        self._model, self._source = model, source
+        self._model, self._source, self._cameras = model, source, tuple(rig.cameras)
         self._reader = messages.JointStateReader(model.names, "joint_states")
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
@@ -97,22 +98,31 @@ class RolloutClient(StackListener):
         Raises:
             StackError: naming what hasn't come.
         """
-        heard = self.heard
 
         def missing() -> list[str]:
-            absent = [name for name, stamps in heard.images.items() if not stamps]
-            parts = [f"images of camera {name}" for name in absent]
-            parts += [] if heard.truth else ["sim/ground_truth"]
-            parts += [] if heard.commands else ["joint_command"]
-            parts += [] if heard.verdicts else ["safety/verdict"]
-            parts += (
-                [] if any(event.get("event") == "policy_active" for event in heard.events) else ["an active policy"]
-            )
+            topics = ["joint_command", "sim/ground_truth", "safety/verdict"]
+            parts = [topic for topic in topics if not self.counts[topic]]
+            parts += [f"images of camera {name}" for name in self._cameras if not self.counts[name]]
+            parts += [] if self._diagnostic("policy_node").get("active") == "True" else ["an active policy"]
             clients = (self._reset, self._set_sim, self._set_safety)
             return parts + [f"service {client.srv_name}" for client in clients if not client.service_is_ready()]
 
         if not self.spin_until(lambda: not missing(), timeout_s, alive):
             raise StackError(f"not there after {timeout_s:g} s: {', '.join(missing())}; the logs of the nodes say why")
+
+    def refuse_company(self) -> None:
+        """Makes sure that no stack runs here yet.
+
+        Raises:
+            StackError: naming who publishes joint commands in this ROS domain.
+        """
+        self._listen_for(0.7, lambda: None)
+        found = sorted({info.node_name for info in self.get_publishers_info_by_topic("joint_command")})
+        if found:
+            raise StackError(
+                f"{', '.join(found)} already commands an arm in ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}; "
+                "stop it, or set ROS_DOMAIN_ID to another number"
+            )
 
     def begin(self, seed: int, alive: Callable[[], None]) -> dict[str, FloatArray]:
         """Brings the arm home and the scene to a seed; the policy has no task meanwhile.
@@ -132,10 +142,10 @@ class RolloutClient(StackListener):
         self._set(self._set_safety, "source", self._source, alive)
         # What is under way shows the scene from before.
         self._listen_for(0.4, alive)
-        self.forget()
-        if not self.spin_until(lambda: bool(self.heard.truth) and bool(self.heard.commands), 5.0, alive):
-            raise StackError("sim/ground_truth or joint_command fell silent")
-        return self.heard.truth[-1][1]
+        heard = self.counts["sim/ground_truth"]
+        if not self.spin_until(lambda: self.counts["sim/ground_truth"] > heard, 5.0, alive):
+            raise StackError("sim/ground_truth fell silent")
+        return self.truth
 
     def go_home(self, alive: Callable[[], None]) -> None:
         """Moves the arm home with an open gripper, as a joint-space source of its own.
@@ -159,10 +169,7 @@ class RolloutClient(StackListener):
             way = self._model.home - state
             if float(np.max(np.abs(way))) < _HOME_TOLERANCE_RAD:
                 return
-        verdict = self.heard.verdicts[-1] if self.heard.verdicts else (0, "none", {})
-        raise StackError(
-            f"the arm isn't home, {np.max(np.abs(way)):.3f} rad away; the filter is {verdict[1]}: {verdict[2]}"
-        )
+        raise StackError(f"the arm isn't home, {np.max(np.abs(way)):.3f} rad away; the filter is {self.verdict}")
 
     def start_task(self, task: str) -> None:
         """Publishes the instruction."""

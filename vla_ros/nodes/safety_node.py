@@ -67,6 +67,7 @@ class SafetyNode(Node):
         self._reader = messages.JointStateReader(self.robot.joint_names, "joint_states")
         self._notes: deque[Any] = deque()
         self._fresh_chunks_ns: list[int] = []
+        self._latencies_s: deque[float] = deque(maxlen=256)
         self._last_verdict: Verdict | None = None
         self._published_ns = 0
         self._rejected = ""
@@ -217,6 +218,7 @@ class SafetyNode(Node):
             now = now_ns(self)
             for sent_ns in self._fresh_chunks_ns:
                 self.chunk_latency_s.add((now - sent_ns) * 1e-9)
+                self._latencies_s.append((now - sent_ns) * 1e-9)
             self._fresh_chunks_ns.clear()
 
     def on_clock_jump(self, jump_ns: int) -> None:
@@ -263,6 +265,7 @@ class SafetyNode(Node):
             "chunk_age_s": (stamp_ns - chunk_ns) * 1e-9 if chunk_ns is not None else float("nan"),
             "chunk_to_command_p50_s": self.chunk_latency_s.at(0.5),
             "chunk_to_command_p99_s": self.chunk_latency_s.at(0.99),
+            "chunk_to_command_s": " ".join(f"{self._latencies_s.popleft():.6f}" for _ in range(len(self._latencies_s))),
             "rejected": self._rejected,
         }
         self._diagnostics.publish(

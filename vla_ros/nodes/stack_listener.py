@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
@@ -15,32 +14,12 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
 from vla_ros.contract import Rig
+from vla_ros.evaluation.episode_log import EpisodeRecorder
 from vla_ros.nodes import image_messages, messages
 from vla_ros.nodes.runtime import RELIABLE, SENSOR, newest_only
 from vla_ros.types import FloatArray, ImageArray
 
-
-@dataclass
-class Heard:
-    """What was heard since the last `clear`, in order of arrival.
-
-    Attributes:
-        commands: (stamp ns, positions, velocities) of every `joint_command`.
-        states: (stamp ns, positions) of the newest `joint_states` now and then.
-        truth: (stamp ns, name -> T_base_object, with `tcp`) of every ground truth.
-        verdicts: (stamp ns, state, reasons) of every verdict.
-        openings: (stamp ns, opening) of the gripper.
-        images: (stamp ns) of every image, by camera.
-        events: decoded `episode/event`.
-    """
-
-    commands: list[tuple[int, FloatArray, FloatArray]] = field(default_factory=list)
-    states: list[tuple[int, FloatArray]] = field(default_factory=list)
-    truth: list[tuple[int, dict[str, FloatArray]]] = field(default_factory=list)
-    verdicts: list[tuple[int, str, dict[str, str]]] = field(default_factory=list)
-    openings: list[tuple[int, float]] = field(default_factory=list)
-    images: dict[str, list[int]] = field(default_factory=dict)
-    events: list[dict[str, Any]] = field(default_factory=list)
+TCP = "tcp"
 
 
 class StackListener(Node):
@@ -54,7 +33,21 @@ class StackListener(Node):
 
     def __init__(self, name: str, rig: Rig, on_frame: Callable[[str, int, ImageArray], None] | None = None) -> None:
         super().__init__(name)
-        self.heard = Heard(images={name: [] for name in rig.cameras})
+        self.recorder: EpisodeRecorder | None = None
+        """Takes what is heard while an episode runs."""
+        self.counts: Counter[str] = Counter()
+        """Messages heard, by topic, images by camera."""
+        self.truth: dict[str, FloatArray] = {}
+        """Newest T_base_object, the tcp as `tcp`."""
+        self.truth_stamp_ns = 0
+        self.verdict = ""
+        """Newest state of the safety filter, with its reasons."""
+        self.chunk_latencies_s: list[float] = []
+        """From every chunk on the wire to the first command that followed it, as the safety filter tells."""
+        self.opening: float | None = None
+        """Newest gripper opening."""
+        self.events: list[dict[str, Any]] = []
+        """Decoded `episode/event`s."""
         self.diagnostics: dict[str, dict[str, str]] = {}
         """The newest values of every diagnostic status, by its name."""
 
@@ -68,10 +61,6 @@ class StackListener(Node):
         for camera_name, camera in rig.cameras.items():
             self.create_subscription(Image, camera.topic, self._image_callback(camera_name), SENSOR)
 
-    def forget(self) -> None:
-        """Starts collecting anew; diagnostics stay."""
-        self.heard = Heard(images={name: [] for name in self.heard.images})
-
     def _diagnostic(self, node: str) -> dict[str, str]:
         """The newest diagnostic values of a node, by the end of its name; empty before the first."""
         return next((values for name, values in self.diagnostics.items() if name.rpartition("/")[2] == node), {})
@@ -84,36 +73,51 @@ class StackListener(Node):
             return float("nan")
 
     def _on_command(self, message: JointState) -> None:
-        stamp_ns = messages.to_ns(message.header.stamp)
-        self.heard.commands.append((stamp_ns, np.asarray(message.position), np.asarray(message.velocity)))
+        self.counts["joint_command"] += 1
+        if self.recorder is not None:
+            stamp_ns = messages.to_ns(message.header.stamp)
+            self.recorder.add_command(stamp_ns, message.position, message.velocity)
 
     def _on_truth(self, message: TFMessage) -> None:
-        poses = {edge.child_frame_id: messages.from_transform(edge.transform) for edge in message.transforms}
-        self.heard.truth.append((messages.to_ns(message.transforms[0].header.stamp), poses))
+        self.counts["sim/ground_truth"] += 1
+        self.truth = {edge.child_frame_id: messages.from_transform(edge.transform) for edge in message.transforms}
+        self.truth_stamp_ns = messages.to_ns(message.transforms[0].header.stamp)
+        if self.recorder is not None:
+            positions = {name: T[:3, 3].tolist() for name, T in self.truth.items()}
+            self.recorder.add_truth(self.truth_stamp_ns, positions.pop(TCP), positions)
 
     def _on_verdict(self, message: DiagnosticArray) -> None:
+        self.counts["safety/verdict"] += 1
         status = message.status[0]
-        reasons = {item.key: item.value for item in status.values}
-        self.heard.verdicts.append((messages.to_ns(message.header.stamp), status.message, reasons))
+        reasons = [item.value for item in status.values if item.key != "source"]
+        self.verdict = f"{status.message}: {'; '.join(reasons)}" if reasons else status.message
+        if self.recorder is not None:
+            self.recorder.add_verdict(messages.to_ns(message.header.stamp), status.message, reasons)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            self.diagnostics[status.name] = {item.key: item.value for item in status.values}
+            values = {item.key: item.value for item in status.values}
+            self.diagnostics[status.name] = values
+            self.chunk_latencies_s += [float(word) for word in values.get("chunk_to_command_s", "").split()]
 
     def _on_gripper(self, message: JointState) -> None:
         if message.position:
-            self.heard.openings.append((messages.to_ns(message.header.stamp), float(message.position[0])))
+            self.opening = float(message.position[0])
+            if self.recorder is not None:
+                self.recorder.add_gripper(messages.to_ns(message.header.stamp), self.opening)
 
     def _on_event(self, message: String) -> None:
         try:
-            self.heard.events.append(json.loads(message.data))
+            self.events.append(json.loads(message.data))
         except json.JSONDecodeError:
             self.get_logger().warning(f"episode/event isn't JSON: {message.data!r}")
 
     def _image_callback(self, name: str) -> Callable[[Image], None]:
         def on_image(message: Image) -> None:
             stamp_ns = messages.to_ns(message.header.stamp)
-            self.heard.images[name].append(stamp_ns)
+            self.counts[name] += 1
+            if self.recorder is not None:
+                self.recorder.add_image(name, stamp_ns)
             if self._on_frame is not None:
                 self._on_frame(name, stamp_ns, image_messages.from_image(message))
 

@@ -139,7 +139,7 @@ def seconds_between(earlier: Situation, later: Situation) -> float:
 
 
 def above_block(block: BlockEstimate, parameters: ScriptedVisualParameters) -> FloatArray:
-    return block.p_base + np.array([0.0, 0.0, parameters.hover_m])
+    return np.asarray(block.p_base + np.array([0.0, 0.0, parameters.hover_m]))
 
 
 def tool_yaw(T_base_tcp: FloatArray) -> float:

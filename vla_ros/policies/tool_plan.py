@@ -18,7 +18,7 @@ _NS = 1e-9
 # Peaks of the rest-to-rest quintic over a unit of way and time: speed 15/8, acceleration 10/sqrt(3).
 _PEAK_SPEED, _PEAK_ACCELERATION = 1.875, 5.7735
 _SHORTEST_S = 0.2
-_SAMPLES = 33
+_SAMPLES = 25
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ class ToolPlan:
         goal = np.concatenate([T_base_goal[:3, 3], np.zeros(3)])
         speed = np.array([limits.speed_m_s, limits.angular_speed_rad_s])
         acceleration = np.array([limits.acceleration_m_s2, limits.angular_acceleration_rad_s2])
-        # The rate's Hermite cubic falls at most 1.5 times as steeply as a straight line.
-        brake_s = max(_SHORTEST_S, float(np.max(1.5 * _norms(rate[None])[0] / acceleration)))
+        # The rate's Hermite cubic falls 1.5 times as steeply as a straight line; a third of rate2 may come on top.
+        brake_s = max(_SHORTEST_S, float(np.max(1.5 * _norms(rate[None])[0] / (acceleration * 2 / 3))))
         braking = _Segment(from_ns, start, rate, rate2, brake_s, np.zeros(6), np.full(2, _SHORTEST_S), R_goal)
         way = goal - braking.derivatives(np.array([brake_s]))[0][0]
         way_norms = _norms(way[None])[0]
@@ -173,7 +173,9 @@ class ToolPlan:
 
 def _peaks(segment: _Segment) -> tuple[FloatArray, FloatArray]:
     """(2,) each: peak speed and acceleration of p and of r, over samples."""
-    _, rates, rates2 = segment.derivatives(np.linspace(0.0, segment.duration_s, _SAMPLES))
+    ends_s = (segment.brake_s, segment.duration_s)
+    times_s = np.concatenate([np.linspace(0.0, end_s, _SAMPLES) for end_s in ends_s])
+    _, rates, rates2 = segment.derivatives(times_s)
     return _norms(rates).max(axis=0), _norms(rates2).max(axis=0)
 
 

@@ -1,0 +1,193 @@
+"""Every policy in config/policies: a new one is tested by being added."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from vla_ros.config import config_names
+from vla_ros.contract import ActionSpec, Contract, load_contract
+from vla_ros.errors import ContractError, InstructionError, MissingDependencyError
+from vla_ros.geometry.cameras import camera_from_fov, project
+from vla_ros.geometry.rotations import rotvec_to_matrix
+from vla_ros.geometry.se3 import invert, make_pose
+from vla_ros.policies.base import InferenceContext, Policy
+from vla_ros.policies.registry import PolicyConfig, load_policy_config, make_policy
+from vla_ros.types import ActionChunk, CameraFrame, FloatArray, Observation
+
+SECOND = 1_000_000_000
+TASKS = ("reach the red block", "pick up the green block", "push the blue block left")
+BLOCKS = {(200, 30, 30): (0.42, -0.12, 0.3), (30, 170, 40): (0.50, 0.02, 0.0), (30, 50, 200): (0.42, 0.13, -0.5)}
+CORNERS = 0.04 * np.array(list(itertools.product((-0.5, 0.5), (-0.5, 0.5), (0.0, 1.0))))
+ROTATION_SIZE = {"rotvec": 3, "rpy": 3, "quat_xyzw": 4, "rot6d": 6, "rot6d_rows": 6}
+HOME = make_pose(np.array([0.47, 0.0, 0.38]), np.diag([1.0, -1.0, -1.0]))
+
+
+@pytest.fixture(params=config_names("policies"))
+def config(request: pytest.FixtureRequest) -> PolicyConfig:
+    return load_policy_config(request.param)
+
+
+def make(config: PolicyConfig) -> tuple[Policy, Contract]:
+    try:
+        return make_policy(config)
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+
+
+def scene(width: int, height: int, stamp_ns: int) -> CameraFrame:
+    """Three blocks on a table, seen from the front as from the usual base camera."""
+    camera = camera_from_fov(width, height, 0.75)
+    s = np.sqrt(0.5)
+    T_base_cam = make_pose(np.array([1.15, 0.0, 0.7]), np.array([[0.0, s, -s], [1.0, 0.0, 0.0], [0.0, -s, -s]]))
+    image = np.full((height, width, 3), (150, 130, 110), np.uint8)
+    for colour, (x, y, yaw_rad) in BLOCKS.items():
+        corners = CORNERS @ rotvec_to_matrix(np.array([0.0, 0.0, yaw_rad])).T + [x, y, 0.0]
+        T_cam_base = invert(T_base_cam)
+        pixels = project(camera, corners @ T_cam_base[:3, :3].T + T_cam_base[:3, 3])
+        cv2.fillConvexPoly(image, cv2.convexHull(np.round(pixels).astype(np.int32)), colour)
+    return CameraFrame(stamp_ns, image, camera, T_base_cam)
+
+
+def observe(contract: Contract, count: int, task: str) -> Observation:
+    """The count-th observation, an eighth of a second after the one before; the arm drifts down a little."""
+    stamp_ns = SECOND + count * SECOND // 8
+    images = {
+        name: scene(spec.width or 320, spec.height or 240, stamp_ns)
+        for name, spec in contract.observation.images.items()
+    }
+    T_base_tcp = HOME.copy()
+    T_base_tcp[2, 3] -= 0.002 * count
+    parts = {
+        "tcp_pose": np.zeros(3 + 4), "joint_positions": np.zeros(7), "gripper": np.array([1.0]),
+    }  # fmt: skip
+    for item in contract.observation.state:
+        if item.kind == "tcp_pose":
+            parts["tcp_pose"] = np.concatenate([T_base_tcp[:3, 3], np.zeros(ROTATION_SIZE[item.rotation])])
+    state, layout, start = [], {}, 0
+    for item in contract.observation.state:
+        layout[item.kind] = slice(start, start + len(parts[item.kind]))
+        start += len(parts[item.kind])
+        state.append(parts[item.kind])
+    return Observation(stamp_ns, images, np.concatenate([np.zeros(0), *state]), layout, T_base_tcp, 1.0, task)
+
+
+def answers(policy: Policy, contract: Contract, task: str, seed: int, begin: int = 0) -> list[ActionChunk]:
+    policy.reset(task, seed)
+    return [policy.infer(observe(contract, begin + k, task), InferenceContext(expected_delay_s=0.1)) for k in range(5)]
+
+
+def action_size(spec: ActionSpec, joints: int) -> int:
+    gripper = 0 if spec.gripper == "none" else 1
+    return gripper + (3 + ROTATION_SIZE[spec.rotation] if spec.space == "tool" else joints)
+
+
+def assert_same(a: list[ActionChunk], b: list[ActionChunk]) -> None:
+    assert [chunk.is_idle for chunk in a] == [chunk.is_idle for chunk in b]
+    for one, other in zip(a, b, strict=True):
+        np.testing.assert_array_equal(one.actions, other.actions)
+
+
+def test_there_are_policies() -> None:
+    assert "scripted_visual" in config_names("policies")
+
+
+def test_a_policy_is_called_what_its_file_is_called(config: PolicyConfig) -> None:
+    assert load_policy_config(config.name).name == config.name
+    assert config.name in config_names("policies")
+
+
+def test_policy_has_the_protocol_and_carries_its_contract(config: PolicyConfig) -> None:
+    policy, contract = make(config)
+    assert isinstance(policy, Policy)
+    assert policy.contract.interface_hash == contract.interface_hash == load_contract(config.contract).interface_hash
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_chunks_have_the_contracts_shape_and_are_finite(config: PolicyConfig, task: str) -> None:
+    policy, contract = make(config)
+    chunks = answers(policy, contract, task, config.seed)
+    assert not all(chunk.is_idle for chunk in chunks), f"idle throughout: {chunks[-1].note}"
+    lengths = {len(chunk.actions) for chunk in chunks if not chunk.is_idle}
+    assert len(lengths) == 1
+    for chunk in chunks:
+        assert chunk.actions.dtype == np.float64
+        if chunk.is_idle:
+            assert chunk.actions.size == 0
+            assert chunk.note
+            continue
+        assert chunk.actions.ndim == 2
+        assert chunk.actions.shape[1] == action_size(contract.action, joints=chunk.actions.shape[1] - 1)
+        assert np.isfinite(chunk.actions).all()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_same_seed_and_observations_give_the_same_chunks(config: PolicyConfig, task: str) -> None:
+    (one, contract), (other, _) = make(config), make(config)
+    assert_same(answers(one, contract, task, 7), answers(other, contract, task, 7))
+
+
+def test_reset_forgets_everything(config: PolicyConfig) -> None:
+    (used, contract), (fresh, _) = make(config), make(config)
+    answers(used, contract, TASKS[0], 3)
+    assert_same(answers(used, contract, TASKS[1], 7, begin=20), answers(fresh, contract, TASKS[1], 7, begin=20))
+
+
+def test_tasks_make_a_difference(config: PolicyConfig) -> None:
+    policy, contract = make(config)
+    first, second = (answers(policy, contract, task, 7)[-1] for task in TASKS[:2])
+    assert first.is_idle != second.is_idle or not np.allclose(first.actions, second.actions)
+
+
+def test_policy_leaves_its_observation_alone(config: PolicyConfig) -> None:
+    policy, contract = make(config)
+    policy.reset(TASKS[0], 0)
+    seen, twin = observe(contract, 0, TASKS[0]), observe(contract, 0, TASKS[0])
+    policy.infer(seen, InferenceContext())
+
+    def arrays(observation: Observation) -> list[FloatArray]:
+        frames = observation.images.values()
+        return [observation.state, observation.T_base_tcp, *(np.asarray(frame.image, float) for frame in frames)]
+
+    for one, other in zip(arrays(seen), arrays(twin), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("task", ["", "  "])
+def test_empty_task_is_refused(config: PolicyConfig, task: str) -> None:
+    policy, _ = make(config)
+    with pytest.raises(InstructionError):
+        policy.reset(task, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"space": "joint"}, {"composition": "tcp"}, {"rotation": "rot6d_rows"}, {"gripper": "signed_closing"}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_contract_that_means_something_else_is_refused(
+    config: PolicyConfig, changes: dict[str, str], tmp_path: Path
+) -> None:
+    make(config)
+    contract = load_contract(config.contract)
+    if all(getattr(contract.action, key) == value for key, value in changes.items()):
+        pytest.skip("that is its contract")
+    data = dataclasses.asdict(contract)
+    data["action"].update(changes)
+    path = tmp_path / "other.yaml"
+    path.write_text(yaml.safe_dump(plain(data)))
+    with pytest.raises(ContractError):
+        make_policy(dataclasses.replace(config, contract=str(path)))
+
+
+def plain(item: object) -> object:
+    """Tuples to lists, as YAML has them."""
+    if isinstance(item, dict):
+        return {key: plain(value) for key, value in item.items()}
+    return [plain(entry) for entry in item] if isinstance(item, (list, tuple)) else item
