@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla_ros.control.guard import GuardLimits, JointGuard, at_rest, can_stop
+from vla_ros.control.guard import JointGuard, at_rest
+from vla_ros.control.stopping import GuardLimits, can_stop
 
 DT_S = 0.004
 LIMITS = GuardLimits(

@@ -35,6 +35,17 @@ def test_every_form_goes_there_and_back(form: str) -> None:
     np.testing.assert_allclose(back(there(R)), R, atol=1e-8)
 
 
+def test_single_rotations_are_the_batched_ones() -> None:
+    R = ALL.as_matrix()
+    for name in ("matrix_to_quat_xyzw", "matrix_to_rotvec"):
+        convert = getattr(rotations, name)
+        for one, batched in zip(R, convert(R), strict=True):
+            np.testing.assert_allclose(convert(one), batched, atol=1e-14)
+    rotvecs = ALL.as_rotvec()
+    for one, batched in zip(rotvecs, rotations.rotvec_to_matrix(rotvecs), strict=True):
+        np.testing.assert_allclose(rotations.rotvec_to_matrix(one), batched, atol=1e-14)
+
+
 def test_rotation_vector_is_never_longer_than_a_half_turn() -> None:
     assert np.all(np.linalg.norm(rotations.matrix_to_rotvec(ALL.as_matrix()), axis=-1) <= np.pi + 1e-12)
 

@@ -114,7 +114,7 @@ def test_reported_velocity_is_the_derivative_of_the_pose() -> None:
         Rotation.from_rotvec(np.cumsum(rng.normal(0, 0.2, (8, 3)), axis=0)).as_matrix(),
     )
     timeline = ChunkTimeline(blend_s=0.3, max_age_s=1.0)
-    start = Sample(ANCHOR, None, np.array([0.1, 0, 0, 0, 0.5, 0]), np.zeros(6), None, False)
+    start = Sample(ANCHOR, None, np.array([0.1, 0, 0, 0, 0.5, 0]), np.zeros(6), None, START_NS, False)
     timeline.offer(ToolChunk(START_NS, "tcp", deltas, None, TIMES_S, "p"), START_NS, ANCHOR, start)
     half_ns = 50_000
     for ms in range(5, 790, 10):

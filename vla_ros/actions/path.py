@@ -6,6 +6,7 @@ reference rotation, unwrapped so that it may pass 180 degrees.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from vla_ros.geometry import rotations
+from vla_ros.geometry.rotations import skew
 from vla_ros.types import FloatArray
 
 
@@ -89,6 +91,27 @@ class DecayingOffset:
         return value, velocity, ((20.0 * c5 * t + 12.0 * c4) * t + 6.0 * c3) * t + 2.0 * c2
 
 
+def needed_duration_s(
+    value: FloatArray, velocity: FloatArray, max_velocity: FloatArray, max_acceleration: FloatArray
+) -> float:
+    """The time in which a DecayingOffset that starts with (value, velocity) keeps to some velocity and acceleration.
+
+    Args:
+        value: (d,) at the start.
+        velocity: (d,) at the start.
+        max_velocity: (d,) positive.
+        max_acceleration: (d,) positive.
+
+    The quintic from value c alone peaks at a speed of 15/8 c/T and an acceleration of 10/sqrt(3) c/T^2, the one from
+    velocity v alone at an acceleration of 3.94 v/T; the peaks are added up, which errs to the long side.
+    """
+    c, v = np.abs(value), np.abs(velocity)
+    for_velocity_s = 1.875 * c / max_velocity
+    ramp = 3.94 * v
+    for_acceleration_s = (ramp + np.sqrt(ramp**2 + 4.0 * 5.7735 * max_acceleration * c)) / (2.0 * max_acceleration)
+    return float(np.max(np.maximum(for_velocity_s, for_acceleration_s)))
+
+
 def unwrapped_rotvecs(R_reference: FloatArray, R: FloatArray) -> FloatArray:
     """(n, 3) rotation vectors in base axes that turn the reference into each R, each nearest to the one before.
 
@@ -111,10 +134,11 @@ def angular_velocity(rotvec: FloatArray, rate: FloatArray) -> FloatArray:
 
     Source: left Jacobian of SO(3), Sola et al., "A micro Lie theory", 2018, eq. 145.
     """
-    angle = float(np.linalg.norm(rotvec))
+    angle = math.sqrt(float(rotvec @ rotvec))
     if angle < 1e-6:
-        return rate + 0.5 * np.cross(rotvec, rate)
-    a = (1.0 - np.cos(angle)) / angle**2
-    b = (angle - np.sin(angle)) / angle**3
-    first = np.cross(rotvec, rate)
-    return np.asarray(rate + a * first + b * np.cross(rotvec, first), dtype=np.float64)
+        return rate + 0.5 * (skew(rotvec) @ rate)
+    a = (1.0 - math.cos(angle)) / angle**2
+    b = (angle - math.sin(angle)) / angle**3
+    K = skew(rotvec)
+    first = K @ rate
+    return np.asarray(rate + a * first + b * (K @ first), dtype=np.float64)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.actions.decode import anchored_poses
-from vla_ros.actions.path import DecayingOffset, SplinePath, angular_velocity, unwrapped_rotvecs
+from vla_ros.actions.path import DecayingOffset, SplinePath, angular_velocity, needed_duration_s, unwrapped_rotvecs
 from vla_ros.errors import ChunkError
 from vla_ros.geometry import rotations, se3
 from vla_ros.types import FloatArray, JointChunk, ToolChunk
 
 _NS = 1e-9
+_LONGEST_BLEND_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Sample:
         velocity: (6,) twist of the tcp in base axes, or (n,) joint velocities.
         acceleration: its derivative.
         gripper_opening: None where the chunk leaves the gripper alone.
+        stamp_ns: when.
         is_exhausted: whether the last point has passed; the sample then rests there.
     """
 
@@ -34,7 +36,21 @@ class Sample:
     velocity: FloatArray
     acceleration: FloatArray
     gripper_opening: float | None
+    stamp_ns: int
     is_exhausted: bool
+
+
+@dataclass(frozen=True)
+class BlendLimits:
+    """What leading over from one chunk to the next may take of velocity and acceleration.
+
+    Attributes:
+        velocity: (d,) per second, in the dimensions of the motion (three metres and three rad, or joints in rad).
+        acceleration: (d,) per second squared.
+    """
+
+    velocity: FloatArray
+    acceleration: FloatArray
 
 
 class _Active:
@@ -69,7 +85,7 @@ class _Active:
             if self.offset is not None:
                 e, de, dde = self.offset.sample(time_s)
                 value, rate, rate2 = value + e, rate + de, rate2 + dde
-            return Sample(None, value, rate, rate2, opening, exhausted)
+            return Sample(None, value, rate, rate2, opening, time_ns, exhausted)
         p, velocity, acceleration = value[:3], rate.copy(), rate2.copy()
         R = rotations.rotvec_to_matrix(value[3:]) @ self.R_reference
         velocity[3:] = angular_velocity(value[3:], rate[3:])
@@ -80,14 +96,14 @@ class _Active:
             velocity[:3] += de[:3]
             velocity[3:] = angular_velocity(e[3:], de[3:]) + turn @ velocity[3:]
             acceleration += dde
-        return Sample(se3.make_pose(p, R), None, velocity, acceleration, opening, exhausted)
+        return Sample(se3.make_pose(p, R), None, velocity, acceleration, opening, time_ns, exhausted)
 
 
 class ChunkTimeline:
     """Holds the chunk in force and joins the next one to it.
 
     Args:
-        blend_s: time in which the motion goes over from one chunk to the next; 0 switches at once.
+        blend_s: least time in which the motion goes over from one chunk to the next; 0 switches at once.
         max_age_s: oldest chunk, by its stamp, that is taken.
     """
 
@@ -115,6 +131,7 @@ class ChunkTimeline:
         now_ns: int,
         anchor: FloatArray,
         current: Sample | None,
+        limits: BlendLimits | None = None,
     ) -> None:
         """Takes a chunk, drops what of it is late, and leads the present motion onto the rest.
 
@@ -122,7 +139,8 @@ class ChunkTimeline:
             chunk: decoded, in wire form.
             now_ns: present time on the clock of the stamps.
             anchor: (4, 4) tcp pose, or (n,) joint positions, at the chunk's stamp.
-            current: the motion that is being commanded now, None to start from the path itself.
+            current: the motion commanded last, None to start from the path itself.
+            limits: for the lead over to the new chunk, which takes longer where it must; None for `blend_s` always.
 
         Raises:
             ChunkError: if the chunk is too old, out of order, or entirely in the past.
@@ -148,7 +166,7 @@ class ChunkTimeline:
             )
         active = self._build(chunk, anchor)
         if current is not None and self.blend_s > 0.0:
-            self._blend(active, current, now_ns)
+            self._blend(active, current, limits)
         self._active = active
 
     def sample(self, time_ns: int) -> Sample | None:
@@ -170,18 +188,18 @@ class ChunkTimeline:
         values = np.hstack([poses[:, :3, 3], unwrapped_rotvecs(R_reference, poses[:, :3, :3])])
         return _Active(chunk, SplinePath(times_s, values), R_reference, due_s, chunk.stamp_ns)
 
-    def _blend(self, active: _Active, current: Sample, now_ns: int) -> None:
-        new = active.sample(now_ns)
+    def _blend(self, active: _Active, current: Sample, limits: BlendLimits | None) -> None:
+        new = active.sample(current.stamp_ns)
         if new.positions is not None and current.positions is not None:
             value = current.positions - new.positions
         elif new.T_base_tcp is not None and current.T_base_tcp is not None:
             value = se3.pose_error(new.T_base_tcp, current.T_base_tcp)
         else:
             return
-        active.offset = DecayingOffset.between(
-            (now_ns - active.epoch_ns) * _NS,
-            self.blend_s,
-            value,
-            current.velocity - new.velocity,
-            current.acceleration - new.acceleration,
-        )
+        velocity, acceleration = current.velocity - new.velocity, current.acceleration - new.acceleration
+        duration_s = self.blend_s
+        if limits is not None:
+            needed_s = needed_duration_s(value, velocity, limits.velocity, limits.acceleration)
+            duration_s = min(max(self.blend_s, needed_s), _LONGEST_BLEND_S)
+        start_s = (current.stamp_ns - active.epoch_ns) * _NS
+        active.offset = DecayingOffset.between(start_s, duration_s, value, velocity, acceleration)

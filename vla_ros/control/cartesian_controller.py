@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vla_ros.control.config import ControllerConfig
-from vla_ros.control.guard import GuardLimits, JointGuard, JointMotion, at_rest
+from vla_ros.control.guard import JointGuard, JointMotion, at_rest
 from vla_ros.control.ik import damped_velocities
+from vla_ros.control.stopping import GuardLimits
 from vla_ros.geometry import se3
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray, Intervention, JointCommand, JointTarget, ToolTarget

@@ -13,28 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import ruckig
-from numpy.typing import NDArray
 
+from vla_ros.control.stopping import BoolArray, GuardLimits, can_stop, stopping_reach
 from vla_ros.types import FloatArray
 
-BoolArray = NDArray[np.bool_]
-
 _RETURN_RAD_S = 0.1
-_ROUNDING_RAD = 1e-9
 # Ruckig refuses a target state that rounding puts past a limit.
 _BELOW = 1.0 - 1e-9
 _STILL = 1e-9
-
-
-@dataclass(frozen=True)
-class GuardLimits:
-    """What the guard keeps: (n,) each, rad and seconds."""
-
-    lower: FloatArray
-    upper: FloatArray
-    velocity: FloatArray
-    acceleration: FloatArray
-    jerk: FloatArray
+_GENTLE = 0.2
 
 
 @dataclass(frozen=True)
@@ -86,6 +73,16 @@ class JointGuard:
         self._input.synchronization = ruckig.Synchronization.No
         self._input.enabled = self._is_free.tolist()
         self._set_limits()
+        # Joints further than this from their limits and slower than this can stop whatever they do.
+        furthest = stopping_reach(limits.velocity, limits.acceleration, limits)
+        self._nearly_lower, self._nearly_upper = limits.lower + furthest, limits.upper - furthest
+        self._slow = limits.velocity - 0.5 * limits.acceleration**2 / np.where(self._is_free, limits.jerk, 1.0)
+
+    def _can_stop(self, positions: FloatArray, velocities: FloatArray, accelerations: FloatArray) -> BoolArray:
+        is_far = (positions < self._nearly_upper) & (positions > self._nearly_lower)
+        if is_far.all() and (np.abs(velocities) < self._slow).all():
+            return is_far
+        return can_stop(positions, velocities, accelerations, self.limits)
 
     def _set_limits(self) -> None:
         for name in ("velocity", "acceleration", "jerk"):
@@ -113,7 +110,7 @@ class JointGuard:
             if planned is None:
                 continue
             is_last = plan == self._stop
-            fits = ~chosen & (is_last | can_stop(planned[0], planned[1], planned[2], self.limits))
+            fits = ~chosen & (is_last | self._can_stop(planned[0], planned[1], planned[2]))
             new = np.where(fits, planned, new)
             chosen |= fits
         return JointMotion(np.vstack([motion.history[1:], new[0]]), new[1], new[2], wanted), is_untouched
@@ -129,7 +126,7 @@ class JointGuard:
             (np.maximum(np.abs(step), np.abs(velocity)) <= limits.velocity)
             & (np.maximum(np.abs(rate), np.abs(acceleration)) <= limits.acceleration)
             & (np.abs(jerk) <= limits.jerk)
-            & can_stop(positions, velocity, acceleration, limits)
+            & self._can_stop(positions, velocity, acceleration)
         )
         return passed, velocity, acceleration
 
@@ -153,6 +150,10 @@ class JointGuard:
         left_velocity = _BELOW * limits.velocity - np.maximum(np.abs(velocity), np.abs(velocity_before))
         left_acceleration = _BELOW * limits.acceleration - np.maximum(np.abs(acceleration), np.abs(acceleration_before))
         left_jerk = _BELOW * limits.jerk - np.abs(jerk)
+        # Catching up at the very limits would be the roughest part of the motion: a share of them does where it can.
+        gentle = np.maximum(_GENTLE * limits.acceleration, 2.0 * np.abs(gap[2]))
+        left_acceleration = np.minimum(left_acceleration, gentle)
+        left_jerk = np.minimum(left_jerk, np.maximum(_GENTLE * limits.jerk, 2.0 * gap[2] ** 2 / limits.velocity))
         with np.errstate(divide="ignore", invalid="ignore"):
             peak = np.abs(gap[1]) + 0.5 * gap[2] ** 2 / left_jerk
         fits = (
@@ -255,41 +256,3 @@ def _end_of_cubic(points: FloatArray, dt_s: float) -> tuple[FloatArray, FloatArr
     acceleration = (points[3] - 2.0 * points[2] + points[1]) / dt_s**2 + jerk * dt_s
     velocity = (points[3] - points[2]) / dt_s + 0.5 * acceleration * dt_s - jerk * dt_s * dt_s / 6.0
     return velocity, acceleration, jerk
-
-
-def can_stop(
-    positions: FloatArray, velocities: FloatArray, accelerations: FloatArray, limits: GuardLimits
-) -> BoolArray:
-    """Which joints, braking now, come to rest inside their position limits and keep the velocity limit, (n,) bool."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        peak = np.abs(velocities + 0.5 * accelerations * np.abs(accelerations) / limits.jerk)
-    keeps_velocity = (peak <= limits.velocity * (1.0 + _ROUNDING_RAD)) | (accelerations == 0.0)
-    above = positions + _stopping_reach(velocities, accelerations, limits) <= limits.upper + _ROUNDING_RAD
-    below = positions - _stopping_reach(-velocities, -accelerations, limits) >= limits.lower - _ROUNDING_RAD
-    return np.asarray(above & below & keeps_velocity)
-
-
-def _stopping_reach(velocity: FloatArray, acceleration: FloatArray, limits: GuardLimits) -> FloatArray:
-    """How far up, (n,) rad, each joint still goes when it brakes as hard as it may from now on.
-
-    A joint at (velocity, acceleration) is on a stop that began, or after taking back its acceleration will begin, at
-    acceleration zero with the velocity `speed`, `way` away from here; a stop from `speed` is a double S.
-
-    Source: Biagiotti and Melchiorri, "Trajectory Planning for Automatic Machines and Robots", 2008, section 3.4.
-    """
-    a, j = limits.acceleration, limits.jerk
-    size = np.abs(acceleration)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        swing = 0.5 * size * size / j
-        speed = velocity + swing
-        way = np.sign(acceleration) * (velocity + 2.0 / 3.0 * swing) * size / j
-        long_stop = 0.5 * speed * (speed / a + a / j)
-        short_stop = speed * np.sqrt(np.maximum(speed, 0.0) / j)
-        stop = way + np.where(speed >= a * a / j, long_stop, short_stop)
-        # Braking harder than the speed needs: the joint turns round while the acceleration is taken back.
-        turn_s = (size - np.sqrt(np.maximum(size * size - 2.0 * j * velocity, 0.0))) / j
-        turn = velocity * turn_s - 0.5 * size * turn_s**2 + j * turn_s**3 / 6.0
-    turns = (acceleration < 0.0) & (velocity <= swing)
-    reach = np.where(turns, np.where(velocity > 0.0, turn, 0.0), np.where(speed > 0.0, stop, 0.0))
-    is_still = (velocity == 0.0) & (acceleration == 0.0)
-    return np.where(is_still, 0.0, np.maximum(np.where(np.isnan(reach), np.inf, reach), 0.0))

@@ -95,7 +95,7 @@ def _draw_panel(axis: Any, name: str, log: EpisodeLog, percents: FloatArray) -> 
         axis.plot(log.command_times_s, percents[:, i], style, color=colour, linewidth=1.1, label=joint)
     axis.axhline(0.0, color="#999999", linewidth=0.6, zorder=1)
     for limit in (-100.0, 100.0):
-        axis.axhline(9 * limit, color=_LIMIT_COLOUR, linewidth=1.3, linestyle=(0, (6, 3)), zorder=1.5)
+        axis.axhline(limit, color=_LIMIT_COLOUR, linewidth=1.3, linestyle=(0, (6, 3)), zorder=1.5)
     size = np.where(np.isfinite(percents), np.abs(percents), 0.0)
     peak_row, peak_joint = np.unravel_index(int(np.argmax(size)), size.shape)
     peak = float(size[peak_row, peak_joint])

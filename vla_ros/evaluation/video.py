@@ -63,11 +63,10 @@ class FrameComposer:
 
     def _write(self, picture: ImageArray, caption: str) -> None:
         font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.55
-        text = caption.encode("ascii", "replace").decode()  # The font has no more.
-        (width, height), _ = cv2.getTextSize(text, font, scale, 1)
+        (width, height), _ = cv2.getTextSize(caption, font, scale, 1)
         scale *= min(1.0, (self.width - 2 * _MARGIN) / max(1, width))
         baseline = self.height - (_CAPTION_HEIGHT - height) // 2
-        cv2.putText(picture, text, (_MARGIN, baseline), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+        cv2.putText(picture, caption, (_MARGIN, baseline), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def caption(task: str, time_s: float, state: str) -> str:
@@ -128,7 +127,7 @@ class VideoWriter:
         Args:
             images: (height, width, 3) uint8 rgb by camera, not written to afterwards; the first call settles which
                 cameras there are.
-            caption: the line below them, ASCII.
+            caption: the line below them; OpenCV before 5 has only ASCII.
         """
         with self._changed:
             if self._is_closing:

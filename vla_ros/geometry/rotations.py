@@ -6,6 +6,8 @@ rad; rpy are fixed-axis angles about x, y, z (R = Rz Ry Rx), the convention of U
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from vla_ros.types import FloatArray
@@ -28,6 +30,8 @@ def rotvec_to_matrix(rotvec: FloatArray) -> FloatArray:
     Source: Rodrigues' formula; Taylor series below 1e-7 rad.
     """
     rotvec = np.asarray(rotvec, dtype=np.float64)
+    if rotvec.ndim == 1:
+        return _one_rotvec_to_matrix(*rotvec.tolist())
     angle = np.linalg.norm(rotvec, axis=-1)[..., None, None]
     is_small = angle < _SMALL_ANGLE_RAD
     safe = np.where(is_small, 1.0, angle)
@@ -39,6 +43,8 @@ def rotvec_to_matrix(rotvec: FloatArray) -> FloatArray:
 
 def matrix_to_rotvec(R: FloatArray) -> FloatArray:
     """Logarithm of SO(3): (..., 3, 3) to (..., 3) rad, of length at most pi."""
+    if R.ndim == 2:
+        return _one_quat_to_rotvec(*_one_matrix_to_quat(R.tolist()))
     quat = matrix_to_quat_xyzw(R)
     quat = np.where(quat[..., 3:] < 0.0, -quat, quat)
     sine = np.linalg.norm(quat[..., :3], axis=-1, keepdims=True)
@@ -70,6 +76,8 @@ def matrix_to_quat_xyzw(R: FloatArray) -> FloatArray:
     Source: Shepperd, "Quaternion from rotation matrix", J. Guidance and Control 1978 (largest of four pivots).
     """
     R = np.asarray(R, dtype=np.float64)
+    if R.ndim == 2:
+        return np.array(_one_matrix_to_quat(R.tolist()))
     m00, m11, m22 = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]
     # Each row is the quaternion times four times one of its components: take the row with the largest.
     rows = np.stack(
@@ -175,6 +183,51 @@ def slerp(R_a: FloatArray, R_b: FloatArray, fraction: FloatArray | float) -> Flo
     """Rotation on the geodesic from R_a (fraction 0) to R_b (fraction 1)."""
     rotvec = matrix_to_rotvec(np.swapaxes(R_a, -1, -2) @ R_b)
     return R_a @ rotvec_to_matrix(np.asarray(fraction)[..., None] * rotvec)
+
+
+# A control loop turns single rotations a thousand times a second, where NumPy's calls cost more than the numbers: the
+# same formulas once more in plain floats, held to the batched ones by a test.
+
+
+def _one_rotvec_to_matrix(x: float, y: float, z: float) -> FloatArray:
+    angle = math.sqrt(x * x + y * y + z * z)
+    if angle < _SMALL_ANGLE_RAD:
+        a, b = 1.0, 0.5
+    else:
+        a, b = math.sin(angle) / angle, (1.0 - math.cos(angle)) / (angle * angle)
+    bxy, bxz, byz = b * x * y, b * x * z, b * y * z
+    bxx, byy, bzz = b * x * x, b * y * y, b * z * z
+    return np.array(
+        [
+            [1.0 - byy - bzz, bxy - a * z, bxz + a * y],
+            [bxy + a * z, 1.0 - bxx - bzz, byz - a * x],
+            [bxz - a * y, byz + a * x, 1.0 - bxx - byy],
+        ]
+    )
+
+
+def _one_matrix_to_quat(rows: list[list[float]]) -> tuple[float, float, float, float]:
+    (m00, m01, m02), (m10, m11, m12), (m20, m21, m22) = rows
+    pivots = (1.0 + m00 - m11 - m22, 1.0 - m00 + m11 - m22, 1.0 - m00 - m11 + m22, 1.0 + m00 + m11 + m22)
+    largest = max(pivots)
+    if largest == pivots[3]:
+        q = (m21 - m12, m02 - m20, m10 - m01, largest)
+    elif largest == pivots[0]:
+        q = (largest, m01 + m10, m02 + m20, m21 - m12)
+    elif largest == pivots[1]:
+        q = (m01 + m10, largest, m12 + m21, m02 - m20)
+    else:
+        q = (m02 + m20, m12 + m21, largest, m10 - m01)
+    norm = math.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3])
+    return q[0] / norm, q[1] / norm, q[2] / norm, q[3] / norm
+
+
+def _one_quat_to_rotvec(x: float, y: float, z: float, w: float) -> FloatArray:
+    if w < 0.0:
+        x, y, z, w = -x, -y, -z, -w
+    sine = math.sqrt(x * x + y * y + z * z)
+    scale = 2.0 if sine < _SMALL_ANGLE_RAD else 2.0 * math.atan2(sine, w) / sine
+    return np.array([scale * x, scale * y, scale * z])
 
 
 def _unit(v: FloatArray, given: FloatArray) -> FloatArray:

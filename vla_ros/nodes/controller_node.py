@@ -21,6 +21,7 @@ from vla_ros.control.config import ControllerConfig
 from vla_ros.errors import ChunkError, SensorError
 from vla_ros.nodes import chunk_messages, messages
 from vla_ros.nodes.loop import TickLoop
+from vla_ros.nodes.rivals import RivalWatch
 from vla_ros.nodes.runtime import (
     RELIABLE,
     SENSOR,
@@ -52,16 +53,16 @@ class ControllerNode(LifecycleNode):
     """The joint controller as a node. All motion happens in `step`, in one thread.
 
     Args:
-        listens_to_targets: whether targets come by topic; the motion executable hands them over directly.
+        is_alone: whether targets and states come by topic; the motion executable hands them over directly.
     """
 
-    def __init__(self, listens_to_targets: bool) -> None:
+    def __init__(self, is_alone: bool) -> None:
         super().__init__("controller_node")
         self.robot = load_robot(required_parameter(self, "robot", "name of the robot, or its YAML file"))
         path = parameter(self, "controller", "", "controller YAML file; empty: the package's own")
         self.config = load_controller_config(str(path))
         self._autostart = bool(parameter(self, "autostart", True, "activate without being asked"))
-        self._listens_to_targets = listens_to_targets
+        self._is_alone = is_alone
         self.dt_s = 1.0 / self.config.rate_hz
         self.tick_s = Percentiles(2048)
         self._is_active = False
@@ -72,7 +73,6 @@ class ControllerNode(LifecycleNode):
         self._target: ToolTarget | JointTarget | None = None
         self._report: ControllerReport | None = None
         self._reason = "not active"
-        self._rivals = ""
         self._ticks = self._clipped = 0
         self._resume_ns = 0
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
@@ -92,11 +92,11 @@ class ControllerNode(LifecycleNode):
         self._reader = messages.JointStateReader(self.robot.joint_names, "joint_states")
         self._commands = self.create_publisher(Float64MultiArray, self.robot.command.topic, RELIABLE)
         self._joint_command = self.create_publisher(JointState, "joint_command", RELIABLE)
-        self.create_subscription(JointState, "joint_states", self._on_joint_state, newest_only(SENSOR))
         if self.robot.gripper is not None:
             self._gripper = self.create_publisher(Float64, "gripper/command", RELIABLE)
+        if self._is_alone:
+            self.create_subscription(JointState, "joint_states", self._on_joint_state, newest_only(SENSOR))
             self.create_subscription(JointState, "gripper/state", self._on_gripper, newest_only(SENSOR))
-        if self._listens_to_targets:
             read = functools.partial(chunk_messages.from_target_message, base_frame=self.robot.base_frame)
             read_joint = functools.partial(chunk_messages.from_joint_target_message, joint_names=self.robot.joint_names)
             self.create_subscription(
@@ -105,7 +105,8 @@ class ControllerNode(LifecycleNode):
             self.create_subscription(
                 JointTrajectory, "joint_target", functools.partial(self._on_target, read_joint), newest_only(SENSOR)
             )
-        self.create_timer(0.5, self._look_for_rivals)
+        topics = [publisher.topic_name for publisher in (self._commands, self._joint_command)]
+        self._watch = RivalWatch(self, lambda: topics, lambda _rivals: None)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -147,18 +148,11 @@ class ControllerNode(LifecycleNode):
         if self._target is None or target.stamp_ns > self._target.stamp_ns:
             self._target = target
 
-    def _look_for_rivals(self) -> None:
-        crowded = []
-        for publisher in (self._commands, self._joint_command):
-            infos = self.get_publishers_info_by_topic(publisher.topic_name)
-            if len(infos) > 1:
-                crowded.append(f"{publisher.topic_name} by {', '.join(sorted(info.node_name for info in infos))}")
-        rivals = "; ".join(crowded)
-        if rivals and rivals != self._rivals:
-            self.get_logger().error(f"commanded more than once: {rivals}; the arm holds until one of them is gone")
-        self._rivals = rivals
-
     # Motion: the loop's thread.
+
+    def observe(self, state: RobotState | None) -> None:
+        """Takes the newest measured state from whoever shares this process."""
+        self._measured = state
 
     def target_from_topic(self, stamp_ns: int) -> ToolTarget | JointTarget | None:
         """The newest target that came by topic, None if it is too old."""
@@ -167,12 +161,12 @@ class ControllerNode(LifecycleNode):
             return None
         return target
 
-    def step(self, stamp_ns: int, ticks: int, target: ToolTarget | JointTarget | None) -> None:
+    def step(self, stamp_ns: int, is_newest: bool, target: ToolTarget | JointTarget | None) -> None:
         """One tick: commands the arm towards the target, or brakes and holds without one.
 
         Args:
             stamp_ns: nominal ROS time of the tick.
-            ticks: ticks since the last call; the motion is stepped through all of them and the last one sent.
+            is_newest: whether to send the command; False while missed ticks are caught up with.
             target: None to brake and hold.
         """
         measured = self._measured
@@ -189,12 +183,16 @@ class ControllerNode(LifecycleNode):
         hold = self._reason_to_hold(stamp_ns, measured)
         if hold:
             target = None
-        for _ in range(ticks):
-            self._state, command, self._report = self._controller.step(self._state, target, stamp_ns)
-            self._ticks += 1
-            self._clipped += self._report.is_clipped
+        self._state, command, self._report = self._controller.step(self._state, target, stamp_ns)
+        self._ticks += 1
+        self._clipped += self._report.is_clipped
         self._reason = hold or ("following" if target is not None else "holding: no target")
-        self._publish(command)
+        if is_newest:
+            self._publish(command)
+
+    def on_stall(self, stall_s: float) -> None:
+        """Begins anew from where the arm is: it has stopped meanwhile."""
+        self._state = None
 
     def _has_lost_the_arm(self, state: ControllerState, measured: RobotState) -> bool:
         """Whether the arm is elsewhere than commanded: blocked, moved by hand, or put somewhere by a reset."""
@@ -212,8 +210,8 @@ class ControllerNode(LifecycleNode):
         silence_s = (stamp_ns - measured.stamp_ns) * 1e-9
         if silence_s > self.config.state_timeout_s:
             return f"holding: no joint state for {silence_s:.2f} s (limit {self.config.state_timeout_s} s)"
-        if self._rivals:
-            return f"holding: commanded more than once: {self._rivals}"
+        if self._watch.rivals:
+            return f"holding: two publishers: {self._watch.rivals}"
         return "deactivating" if self._reason == "deactivating" else ""
 
     def _publish(self, command: JointCommand) -> None:
@@ -239,7 +237,11 @@ class ControllerNode(LifecycleNode):
             "clip_rate": self._clipped / self._ticks if self._ticks else 0.0,
             "limits": "; ".join(item.reason for item in report.interventions) if report else "",
         }
-        level = DiagnosticStatus.WARN if self._rivals else DiagnosticStatus.OK
+        level = (
+            DiagnosticStatus.WARN
+            if self._reason.startswith(("holding: two", "not commanding"))
+            else DiagnosticStatus.OK
+        )
         self._diagnostics.publish(
             messages.to_diagnostics(now_ns(self), self.get_fully_qualified_name(), self._reason, values, level)
         )
@@ -249,13 +251,13 @@ class _Alone(ControllerNode):
     """The controller in a process of its own, ticking itself."""
 
     def __init__(self) -> None:
-        super().__init__(listens_to_targets=True)
-        self._loop = TickLoop(self.config.rate_hz, self._tick, lambda: now_ns(self), self._on_clock_jump)
+        super().__init__(is_alone=True)
+        self._loop = TickLoop(self.config.rate_hz, self._tick, lambda: now_ns(self), self._on_clock_jump, self.on_stall)
         self.start()
         self._loop.start()
 
-    def _tick(self, stamp_ns: int, ticks: int) -> None:
-        self.step(stamp_ns, ticks, self.target_from_topic(stamp_ns))
+    def _tick(self, stamp_ns: int, is_newest: bool) -> None:
+        self.step(stamp_ns, is_newest, self.target_from_topic(stamp_ns))
 
     def _on_clock_jump(self, jump_ns: int) -> None:
         self.get_logger().error(f"the clock jumped by {jump_ns * 1e-9:.3f} s; the arm brakes until targets are fresh")

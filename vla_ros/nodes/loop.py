@@ -10,32 +10,37 @@ from collections.abc import Callable
 
 from vla_ros.nodes.runtime import Percentiles
 
+LONGEST_CATCH_UP = 25
 _CLOCK_JUMP_NS = 20_000_000
 
 
 class TickLoop:
     """Calls a function at a fixed rate with the nominal time of the tick.
 
-    A tick that comes late is still named by its nominal time; ticks that were missed altogether are told as a count, so
-    that the motion can be stepped through them and stays on its time grid.
+    A tick that comes late is still named by its nominal time, and ticks that were missed are called in a row, so that
+    the motion stays on its time grid; only the newest of them is worth publishing. After a stall of more than
+    `LONGEST_CATCH_UP` ticks they are left out and `on_stall` is called.
 
     Args:
         rate_hz: ticks per second.
-        step: called with the tick's nominal ROS time in ns and the number of ticks since the last call, at least 1.
+        step: called with the tick's nominal ROS time in ns, and whether it is the newest tick that is due.
         ros_now_ns: reads ROS time.
         on_clock_jump: called with the jump in ns when ROS time and the monotonic clock part.
+        on_stall: called with the seconds for which the loop stood still.
     """
 
     def __init__(
         self,
         rate_hz: float,
-        step: Callable[[int, int], None],
+        step: Callable[[int, bool], None],
         ros_now_ns: Callable[[], int],
         on_clock_jump: Callable[[int], None],
+        on_stall: Callable[[float], None],
     ) -> None:
         self.period_ns = round(1e9 / rate_hz)
         self.lateness_s, self.busy_s = Percentiles(2048), Percentiles(2048)
-        self._step, self._ros_now_ns, self._on_clock_jump = step, ros_now_ns, on_clock_jump
+        self._step, self._ros_now_ns = step, ros_now_ns
+        self._on_clock_jump, self._on_stall = on_clock_jump, on_stall
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tick_loop", daemon=True)
         self.failure: BaseException | None = None
@@ -89,7 +94,12 @@ class TickLoop:
                 if drifted == 3:
                     offset_ns += drift_ns
                     self._on_clock_jump(drift_ns)
-                self._step(due_ns + offset_ns, 1 + late)
+                if late > LONGEST_CATCH_UP:
+                    self._on_stall(late * self.period_ns * 1e-9)
+                else:
+                    for back in range(late, 0, -1):
+                        self._step(due_ns - back * self.period_ns + offset_ns, False)
+                self._step(due_ns + offset_ns, True)
                 self.ticks += 1
                 self.missed += late
                 self.lateness_s.add((now_ns - due_ns) * 1e-9)

@@ -27,15 +27,22 @@ class MotionLoop(Node):
     def __init__(self, safety: SafetyNode, controller: ControllerNode) -> None:
         super().__init__("motion_loop")
         self._safety, self._controller = safety, controller
-        self._loop = TickLoop(controller.config.rate_hz, self._tick, lambda: now_ns(self), safety.on_clock_jump)
+        rate_hz = controller.config.rate_hz
+        self._loop = TickLoop(rate_hz, self._tick, lambda: now_ns(self), safety.on_clock_jump, self._on_stall)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self.create_timer(1.0, self._report)
         self._loop.start()
 
-    def _tick(self, stamp_ns: int, ticks: int) -> None:
-        target = self._safety.step(stamp_ns, ticks)
-        self._controller.step(stamp_ns, ticks, target)
-        self._safety.finish_tick()
+    def _tick(self, stamp_ns: int, is_newest: bool) -> None:
+        target = self._safety.step(stamp_ns, is_newest)
+        self._controller.observe(self._safety.states.newest())
+        self._controller.step(stamp_ns, is_newest, target)
+        if is_newest:
+            self._safety.finish_tick()
+
+    def _on_stall(self, stall_s: float) -> None:
+        self._safety.on_stall(stall_s)
+        self._controller.on_stall(stall_s)
 
     def _report(self) -> None:
         loop = self._loop
@@ -60,7 +67,7 @@ class MotionLoop(Node):
 
 
 def _make() -> Sequence[Node]:
-    controller = ControllerNode(listens_to_targets=False)
+    controller = ControllerNode(is_alone=False)
     safety = SafetyNode(rate_hz=controller.config.rate_hz)
     if safety.robot != controller.robot:
         raise VlaRosError(

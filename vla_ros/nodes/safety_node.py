@@ -18,10 +18,12 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
+from vla_ros.actions.timeline import BlendLimits
 from vla_ros.config import load, package_share
 from vla_ros.errors import ChunkError, SensorError
 from vla_ros.nodes import chunk_messages, messages
 from vla_ros.nodes.loop import TickLoop
+from vla_ros.nodes.rivals import RivalWatch
 from vla_ros.nodes.runtime import (
     LATCHED,
     RELIABLE,
@@ -42,6 +44,7 @@ from vla_ros.safety.filter import SafetyFilter
 from vla_ros.types import Intervention, JointTarget, MotionState, ToolTarget, Verdict
 
 TELEOP = "teleop"
+_CHUNK_KINDS = ("action_chunk", "joint_chunk")
 _VERDICT_PERIOD_NS = 100_000_000
 
 
@@ -59,7 +62,8 @@ class SafetyNode(Node):
         config = load(SafetyConfig, Path(path) if path else package_share() / "config" / "safety.yaml")
         self.dt_s = 1.0 / rate_hz
         model = RobotModel.from_config(self.robot)
-        self.filter = SafetyFilter(config, self.robot.tool, model.forward_kinematics)
+        joint_limits = BlendLimits(model.velocity, model.acceleration)
+        self.filter = SafetyFilter(config, self.robot.tool, model.forward_kinematics, joint_limits)
         self.states = JointStateBuffer(capacity=1024)
         self.chunk_latency_s = Percentiles()
         """Chunk on the wire until the end of the first tick that followed it."""
@@ -71,7 +75,6 @@ class SafetyNode(Node):
         self._last_verdict: Verdict | None = None
         self._published_ns = 0
         self._rejected = ""
-        self._rivals = ""
         self._opening: float | None = None
 
         base, tcp = self.robot.base_frame, self.robot.tcp_frame
@@ -96,7 +99,7 @@ class SafetyNode(Node):
         self._listen(source)
         self.filter.select_source(source, now_ns(self))
         self.add_on_set_parameters_callback(self._on_parameters)
-        self.create_timer(0.5, self._look_for_rivals)
+        self._watch = RivalWatch(self, self._exclusive_topics, self._on_rivals)
         self.create_timer(1.0, self._publish_diagnostics)
 
     # Callbacks: executor's thread.
@@ -162,31 +165,18 @@ class SafetyNode(Node):
         if not source or source in self._sources:
             return
         self._sources.add(source)
-        topic = source if source == TELEOP else f"policies/{source}"
-        self.create_subscription(
-            MultiDOFJointTrajectory, f"{topic}/action_chunk", functools.partial(self._on_tool_chunk, source), SENSOR
-        )
-        if source != TELEOP:
-            self.create_subscription(
-                JointTrajectory, f"{topic}/joint_chunk", functools.partial(self._on_joint_chunk, source), SENSOR
-            )
+        on_tool, on_joint = (functools.partial(f, source) for f in (self._on_tool_chunk, self._on_joint_chunk))
+        self.create_subscription(MultiDOFJointTrajectory, f"{_prefix(source)}/action_chunk", on_tool, SENSOR)
+        self.create_subscription(JointTrajectory, f"{_prefix(source)}/joint_chunk", on_joint, SENSOR)
 
-    def _look_for_rivals(self) -> None:
-        topics = {publisher.topic_name: publisher.topic_name for publisher in (self._target, self._joint_target)}
-        source = self.filter.source
-        if source:
-            for kind in ("action_chunk", "joint_chunk"):
-                topics[self.resolve_topic_name(f"{source if source == TELEOP else f'policies/{source}'}/{kind}")] = kind
-        crowded = []
-        for topic in topics:
-            publishers = self.get_publishers_info_by_topic(topic)
-            if len(publishers) > 1:
-                crowded.append(f"{topic} by {', '.join(sorted(info.node_name for info in publishers))}")
-        rivals = "; ".join(crowded)
-        if rivals and rivals != self._rivals:
-            self.get_logger().error(f"published more than once: {rivals}; the arm holds until one of them is gone")
-            self._notes.append((self.filter.drop_chunks, now_ns(self), f"two publishers: {rivals}"))
-        self._rivals = rivals
+    def _exclusive_topics(self) -> list[str]:
+        topics = [self._target.topic_name, self._joint_target.topic_name]
+        if self.filter.source:
+            topics += [self.resolve_topic_name(f"{_prefix(self.filter.source)}/{kind}") for kind in _CHUNK_KINDS]
+        return topics
+
+    def _on_rivals(self, rivals: str) -> None:
+        self._notes.append((self.filter.drop_chunks, now_ns(self), f"two publishers: {rivals}"))
 
     def _reject(self, reason: str) -> None:
         self._rejected = reason
@@ -194,17 +184,19 @@ class SafetyNode(Node):
 
     # Motion: the loop's thread.
 
-    def step(self, stamp_ns: int, ticks: int) -> ToolTarget | JointTarget | None:
-        """One tick: takes what has arrived, publishes target and verdict, returns the target.
+    def step(self, stamp_ns: int, is_newest: bool) -> ToolTarget | JointTarget | None:
+        """One tick: takes what has arrived and returns the target.
 
         Args:
             stamp_ns: nominal ROS time of the tick.
-            ticks: ticks since the last call.
+            is_newest: whether to publish target and verdict; False while missed ticks are caught up with.
         """
         while self._notes:
             action, *arguments = self._notes.popleft()
             action(*arguments)
-        target, verdict = self.filter.step(stamp_ns, ticks * self.dt_s, self.states.newest())
+        target, verdict = self.filter.step(stamp_ns, self.dt_s, self.states.newest())
+        if not is_newest:
+            return target
         if isinstance(target, ToolTarget):
             self._target.publish(chunk_messages.to_target_message(target, self.robot.base_frame))
         elif target is not None:
@@ -221,6 +213,11 @@ class SafetyNode(Node):
                 self._latencies_s.append((now - sent_ns) * 1e-9)
             self._fresh_chunks_ns.clear()
 
+    def on_stall(self, stall_s: float) -> None:
+        """Holds: the arm has stopped meanwhile, and the motion planned is over."""
+        self.get_logger().error(f"the motion loop stood still for {stall_s:.2f} s; is the machine overloaded?")
+        self.filter.drop_chunks(now_ns(self), f"the motion loop stood still for {stall_s:.2f} s")
+
     def on_clock_jump(self, jump_ns: int) -> None:
         """Holds: stamps from before the jump mean nothing now."""
         self.get_logger().error(f"the clock jumped by {jump_ns * 1e-9:.3f} s; the arm holds until the next chunk")
@@ -228,8 +225,8 @@ class SafetyNode(Node):
 
     def _offer(self, chunk: Any, sent_ns: int) -> None:
         now = now_ns(self)
-        if self._rivals:
-            self._reject(f"chunk of {chunk.source} dropped: two publishers: {self._rivals}")
+        if self._watch.rivals:
+            self._reject(f"chunk of {chunk.source} dropped: two publishers: {self._watch.rivals}")
             return
         if chunk.source == TELEOP and self.filter.source != TELEOP:
             # Teleop outranks any policy; the policy goes on only when it is selected again.
@@ -273,16 +270,20 @@ class SafetyNode(Node):
         )
 
 
+def _prefix(source: str) -> str:
+    return source if source == TELEOP else f"policies/{source}"
+
+
 class _Alone(SafetyNode):
     """The filter in a process of its own, ticking itself."""
 
     def __init__(self) -> None:
         super().__init__(rate_hz=250.0)
-        self._loop = TickLoop(250.0, self._tick, lambda: now_ns(self), self.on_clock_jump)
+        self._loop = TickLoop(250.0, self._tick, lambda: now_ns(self), self.on_clock_jump, self.on_stall)
         self._loop.start()
 
-    def _tick(self, stamp_ns: int, ticks: int) -> None:
-        self.step(stamp_ns, ticks)
+    def _tick(self, stamp_ns: int, is_newest: bool) -> None:
+        self.step(stamp_ns, is_newest)
         self.finish_tick()
 
     def close(self) -> None:

@@ -37,8 +37,6 @@ from vla_ros.types import FloatArray, ImageArray
 _RATE_HZ = 250.0
 _GRIPPER_EVERY = 5
 _TRUTH_EVERY = 10
-# After a pause of the machine the world doesn't run after lost time for longer than this.
-_CATCH_UP_TICKS = 25
 
 
 class SimNode(Node):
@@ -56,6 +54,7 @@ class SimNode(Node):
         self._joint_command: FloatArray | None = None
         self._gripper_command: float | None = None
         self._tick = 0
+        self._served: dict[str, int] = {}
         self._frames: dict[str, int] = dict.fromkeys(self._rig.cameras, 0)
         self._drawing: Future[dict[str, ImageArray]] | None = None
 
@@ -77,7 +76,7 @@ class SimNode(Node):
         if robot.gripper is not None:
             self.create_subscription(Float64, "gripper/command", self._on_gripper, newest_only(SENSOR))
         self.create_service(Trigger, "sim/reset", self._on_reset)
-        self._loop = TickLoop(_RATE_HZ, self._step, lambda: now_ns(self), lambda _jump_ns: None)
+        self._loop = TickLoop(_RATE_HZ, self._step, lambda: now_ns(self), lambda _jump_ns: None, lambda _stall_s: None)
         self._loop.start()
         self.create_timer(1.0, self._check_loop)
 
@@ -101,7 +100,7 @@ class SimNode(Node):
         response.success, response.message = True, f"reset to seed {seed}"
         return response
 
-    def _step(self, stamp_ns: int, ticks: int) -> None:
+    def _step(self, stamp_ns: int, is_newest: bool) -> None:
         with self._lock:
             command, self._joint_command = self._joint_command, None
             opening, self._gripper_command = self._gripper_command, None
@@ -112,16 +111,19 @@ class SimNode(Node):
                     self._world.set_gripper_command(opening)
             except VlaRosError as error:
                 self.get_logger().error(str(error), throttle_duration_sec=2.0)
-            self._world.step(min(ticks, _CATCH_UP_TICKS) * round(1.0 / _RATE_HZ / TIMESTEP_S))
+            self._world.step(round(1.0 / _RATE_HZ / TIMESTEP_S))
+            self._tick += 1
+            if not is_newest:
+                return
             state = self._world.robot_state(stamp_ns)
-            is_image_due = self._tick % self._image_every == 0 if self._image_every else False
+            is_image_due = self._is_due("images", self._image_every) if self._image_every else False
             snapshot = self._world.snapshot() if self._renderer and is_image_due else None
             truth = None
-            if self._tick % _TRUTH_EVERY == 0:
+            if self._is_due("truth", _TRUTH_EVERY):
                 truth = {**self._world.object_poses(), "tcp": self._world.tcp_pose()}
         names = self._robot.joint_names
         self._joint_states.publish(messages.to_joint_state(stamp_ns, names, state.positions, state.velocities))
-        if self._tick % _GRIPPER_EVERY == 0 and self._robot.gripper and state.gripper_opening is not None:
+        if self._robot.gripper and state.gripper_opening is not None and self._is_due("gripper", _GRIPPER_EVERY):
             gripper = JointState(header=messages.header(stamp_ns), name=[self._robot.gripper.joints[0]])
             gripper.position = [float(state.gripper_opening)]
             self._gripper_states.publish(gripper)
@@ -132,7 +134,13 @@ class SimNode(Node):
         if snapshot is not None and self._renderer and (self._drawing is None or self._drawing.done()):
             self._drawing = self._renderer.submit(snapshot)
             self._drawing.add_done_callback(lambda future: self._publish_images(future, stamp_ns))
-        self._tick += 1
+
+    def _is_due(self, what: str, every: int) -> bool:
+        """Whether a tick of this division of time has come since the last that was served; none is served twice."""
+        number = self._tick // every
+        is_due = number != self._served.get(what)
+        self._served[what] = number
+        return is_due
 
     def _publish_images(self, future: Future[dict[str, ImageArray]], stamp_ns: int) -> None:
         if self._loop.is_over:

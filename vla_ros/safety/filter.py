@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vla_ros.actions.timeline import ChunkTimeline, Sample
+from vla_ros.actions.timeline import BlendLimits, ChunkTimeline, Sample
 from vla_ros.errors import ChunkError, SensorError
 from vla_ros.geometry import se3
 from vla_ros.robots.config import ToolLimits
@@ -26,6 +26,10 @@ from vla_ros.types import (
 )
 
 _NS = 1e-9
+# Part of the limits that leading over to a new chunk may use; the rest is the chunk's own.
+_BLEND_SHARE = 0.5
+# Part of the limits at the moment of engaging.
+_SOFT_START = 0.2
 
 
 class SafetyFilter:
@@ -35,6 +39,7 @@ class SafetyFilter:
         config: limits.
         tool_limits: the robot's own, which win where they are tighter.
         forward_kinematics: q (n,) -> T_base_tcp (4, 4).
+        joint_limits: velocity and acceleration of the joints, for chunks in joint space.
     """
 
     def __init__(
@@ -42,9 +47,10 @@ class SafetyFilter:
         config: SafetyConfig,
         tool_limits: ToolLimits,
         forward_kinematics: Callable[[FloatArray], FloatArray],
+        joint_limits: BlendLimits,
     ) -> None:
         self.config = config
-        self._forward_kinematics = forward_kinematics
+        self._forward_kinematics, self._joint_limits = forward_kinematics, joint_limits
         self._box = WorkspaceBox(np.array(config.workspace_lower_m), np.array(config.workspace_upper_m))
         self._rate = ToolRate(
             (
@@ -61,7 +67,7 @@ class SafetyFilter:
         self._reason = "no chunk since start"
         self._source = ""
         self._oldest_stamp_ns = 0
-        self._engaged_ns = 0
+        self._engaged_ns = self._stepped_ns = 0
         self._motion: ToolMotion | None = None
         self._joint: JointTarget | None = None
         self._opening: float | None = None
@@ -136,8 +142,10 @@ class SafetyFilter:
             self._seed(newest, is_tool)
         elif is_tool != (self._motion is not None):
             self._seed(measured, is_tool)
-        self._timeline.offer(chunk, now_ns, anchor, self._current())
-        if self._state is not MotionState.RUNNING:
+        is_engaging = self._state is not MotionState.RUNNING
+        scale = _BLEND_SHARE * (_SOFT_START if is_engaging else self._soft_start(now_ns))
+        self._timeline.offer(chunk, now_ns, anchor, self._current(), self._blend_limits(is_tool, scale))
+        if is_engaging:
             self._state, self._reason, self._engaged_ns = MotionState.RUNNING, "", now_ns
 
     def step(
@@ -154,6 +162,7 @@ class SafetyFilter:
             The target, None while the arm was never engaged or is not to be commanded; and what acted.
         """
         self._check_measured(now_ns, measured)
+        self._stepped_ns = now_ns
         sample = self._timeline.sample(now_ns) if self._state is MotionState.RUNNING else None
         if sample is None:
             return self._brake(now_ns, dt_s), self._verdict([])
@@ -244,16 +253,28 @@ class SafetyFilter:
     def _current(self) -> Sample | None:
         if self._motion is not None:
             motion = self._motion
-            return Sample(motion.T_base_tcp, None, motion.twist, motion.acceleration, self._opening, False)
+            return Sample(
+                motion.T_base_tcp, None, motion.twist, motion.acceleration, self._opening, self._stepped_ns, False
+            )
         if self._joint is not None:
             zero = np.zeros_like(self._joint.positions)
-            return Sample(None, self._joint.positions, self._joint.velocities, zero, self._opening, False)
+            return Sample(
+                None, self._joint.positions, self._joint.velocities, zero, self._opening, self._stepped_ns, False
+            )
         return None
+
+    def _blend_limits(self, is_tool: bool, scale: float) -> BlendLimits:
+        if not is_tool:
+            return BlendLimits(scale * self._joint_limits.velocity, scale * self._joint_limits.acceleration)
+        # The limits hold for norms: each of the three axes may take its share.
+        share = scale / np.sqrt(3.0)
+        return BlendLimits(share * np.repeat(self._rate.velocity, 3), share * np.repeat(self._rate.acceleration, 3))
 
     def _soft_start(self, now_ns: int) -> float:
         if self.config.soft_start_s <= 0.0:
             return 1.0
-        return min(1.0, 0.1 + 0.9 * (now_ns - self._engaged_ns) * _NS / self.config.soft_start_s)
+        share = (now_ns - self._engaged_ns) * _NS / self.config.soft_start_s
+        return min(1.0, _SOFT_START + (1.0 - _SOFT_START) * share)
 
     def _hold(self, reason: str) -> None:
         self._timeline.clear()
