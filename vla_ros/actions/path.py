@@ -11,6 +11,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
+import ruckig
 from scipy.interpolate import CubicSpline
 
 from vla_ros.geometry import rotations
@@ -19,7 +20,7 @@ from vla_ros.types import FloatArray
 
 
 class SplinePath:
-    """A C2 cubic through points that comes to rest at its last one and stays there.
+    """A C2 cubic through points that comes to rest at its last one and stays there; a straight line leads to the first.
 
     Args:
         times_s: (n,) strictly increasing, on any clock.
@@ -36,80 +37,75 @@ class SplinePath:
             self._coefficients = np.ascontiguousarray(np.moveaxis(spline.c, 1, 0))  # segment, power, dimension
 
     def sample(self, time_s: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Value, first and second derivative at a time; before the start those of the start."""
+        """Value, first and second derivative at a time."""
         if time_s >= self.end_s or len(self._times) == 1:
             return self._last, self._zero, self._zero
         segment = max(0, bisect_right(self._times, time_s) - 1)
-        t = max(0.0, time_s - self._times[segment])
+        t = time_s - self._times[segment]
         c3, c2, c1, c0 = self._coefficients[segment]
+        if t < 0.0:
+            return c0 + c1 * t, c1, self._zero
         return ((c3 * t + c2) * t + c1) * t + c0, (3.0 * c3 * t + 2.0 * c2) * t + c1, 6.0 * c3 * t + 2.0 * c2
 
 
 @dataclass(frozen=True)
+class OffsetLimits:
+    """What leading over to a new path may take for itself, (d,) each, positive, per second and its powers."""
+
+    velocity: FloatArray
+    acceleration: FloatArray
+    jerk: FloatArray
+
+
 class DecayingOffset:
-    """A quintic that starts with a given value, velocity and acceleration and ends at zero in all three.
+    """A curve from a given value, velocity and acceleration to zero in all three, as fast as its limits allow.
 
-    Added to a new path it makes the motion leave the old one without a step in position, velocity or acceleration: the
-    minimum-jerk way between two moving states (Flash and Hogan, J. Neuroscience 1985), relative to the new path.
+    Added to a new path it makes the motion leave the old one without a step in position, velocity or acceleration.
+    Being time-optimal it is consistent: one that begins in the middle of another takes no longer than what was left of
+    that, so a stream of chunks that confirm each other brings the motion onto their path and nothing swings out.
 
-    Attributes:
+    Args:
         start_s: when it starts.
-        duration_s: when it has gone.
-        coefficients: (6, d), constant term first, in time since start.
+        value: (d,) at the start.
+        velocity: (d,) at the start.
+        acceleration: (d,) at the start, cut to its limit.
+        limits: a velocity past them is brought back first.
+
+    Raises:
+        ValueError: if no such curve is found.
+
+    Source: Berscheid and Kroeger, "Jerk-limited Real-time Trajectory Generation", RSS 2021 (ruckig).
     """
 
-    start_s: float
-    duration_s: float
-    coefficients: FloatArray
-
-    @classmethod
-    def between(
-        cls, start_s: float, duration_s: float, value: FloatArray, velocity: FloatArray, acceleration: FloatArray
-    ) -> DecayingOffset:
-        """The offset that begins with (value, velocity, acceleration) at start_s."""
-        T = duration_s
-        c0, c1, c2 = value, velocity, 0.5 * acceleration
-        # Solves value = velocity = acceleration = 0 at T for the three upper coefficients.
-        r0 = -(c0 + c1 * T + c2 * T**2)
-        r1 = -(c1 + 2.0 * c2 * T)
-        r2 = -2.0 * c2
-        c3 = (10.0 * r0 - 4.0 * r1 * T + 0.5 * r2 * T**2) / T**3
-        c4 = (-15.0 * r0 + 7.0 * r1 * T - r2 * T**2) / T**4
-        c5 = (6.0 * r0 - 3.0 * r1 * T + 0.5 * r2 * T**2) / T**5
-        return cls(start_s, duration_s, np.stack([c0, c1, c2, c3, c4, c5]))
+    def __init__(
+        self, start_s: float, value: FloatArray, velocity: FloatArray, acceleration: FloatArray, limits: OffsetLimits
+    ) -> None:
+        count = len(value)
+        given = ruckig.InputParameter(count)
+        given.synchronization = ruckig.Synchronization.No
+        given.current_position, given.current_velocity = value.tolist(), velocity.tolist()
+        given.current_acceleration = np.clip(acceleration, -limits.acceleration, limits.acceleration).tolist()
+        given.target_position = given.target_velocity = given.target_acceleration = [0.0] * count
+        given.max_velocity, given.max_acceleration = limits.velocity.tolist(), limits.acceleration.tolist()
+        given.max_jerk = limits.jerk.tolist()
+        self._trajectory = ruckig.Trajectory(count)
+        try:
+            result = ruckig.Ruckig(count).calculate(given, self._trajectory)
+        except ruckig.RuckigError as error:
+            raise ValueError(f"no way from offset {value}, velocity {velocity} to zero: {error}") from error
+        if result not in (ruckig.Result.Working, ruckig.Result.Finished):
+            raise ValueError(f"no way from offset {value}, velocity {velocity} to zero: {result}")
+        self.start_s = start_s
+        self.duration_s = float(self._trajectory.duration)
+        self._zero = np.zeros(count)
 
     def sample(self, time_s: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Value and two derivatives; zero once it has gone."""
-        t = time_s - self.start_s
+        t = max(0.0, time_s - self.start_s)
         if t >= self.duration_s:
-            zero = np.zeros_like(self.coefficients[0])
-            return zero, zero, zero
-        t = max(0.0, t)
-        c0, c1, c2, c3, c4, c5 = self.coefficients
-        value = ((((c5 * t + c4) * t + c3) * t + c2) * t + c1) * t + c0
-        velocity = (((5.0 * c5 * t + 4.0 * c4) * t + 3.0 * c3) * t + 2.0 * c2) * t + c1
-        return value, velocity, ((20.0 * c5 * t + 12.0 * c4) * t + 6.0 * c3) * t + 2.0 * c2
-
-
-def needed_duration_s(
-    value: FloatArray, velocity: FloatArray, max_velocity: FloatArray, max_acceleration: FloatArray
-) -> float:
-    """The time in which a DecayingOffset that starts with (value, velocity) keeps to some velocity and acceleration.
-
-    Args:
-        value: (d,) at the start.
-        velocity: (d,) at the start.
-        max_velocity: (d,) positive.
-        max_acceleration: (d,) positive.
-
-    The quintic from value c alone peaks at a speed of 15/8 c/T and an acceleration of 10/sqrt(3) c/T^2, the one from
-    velocity v alone at an acceleration of 3.94 v/T; the peaks are added up, which errs to the long side.
-    """
-    c, v = np.abs(value), np.abs(velocity)
-    for_velocity_s = 1.875 * c / max_velocity
-    ramp = 3.94 * v
-    for_acceleration_s = (ramp + np.sqrt(ramp**2 + 4.0 * 5.7735 * max_acceleration * c)) / (2.0 * max_acceleration)
-    return float(np.max(np.maximum(for_velocity_s, for_acceleration_s)))
+            return self._zero, self._zero, self._zero
+        value, velocity, acceleration = self._trajectory.at_time(t)
+        return np.array(value), np.array(velocity), np.array(acceleration)
 
 
 def unwrapped_rotvecs(R_reference: FloatArray, R: FloatArray) -> FloatArray:

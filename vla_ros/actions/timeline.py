@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.actions.decode import anchored_poses
-from vla_ros.actions.path import DecayingOffset, SplinePath, angular_velocity, needed_duration_s, unwrapped_rotvecs
+from vla_ros.actions.path import DecayingOffset, OffsetLimits, SplinePath, angular_velocity, unwrapped_rotvecs
 from vla_ros.errors import ChunkError
 from vla_ros.geometry import rotations, se3
 from vla_ros.types import FloatArray, JointChunk, ToolChunk
 
 _NS = 1e-9
-_LONGEST_BLEND_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -38,19 +37,6 @@ class Sample:
     gripper_opening: float | None
     stamp_ns: int
     is_exhausted: bool
-
-
-@dataclass(frozen=True)
-class BlendLimits:
-    """What leading over from one chunk to the next may take of velocity and acceleration.
-
-    Attributes:
-        velocity: (d,) per second, in the dimensions of the motion (three metres and three rad, or joints in rad).
-        acceleration: (d,) per second squared.
-    """
-
-    velocity: FloatArray
-    acceleration: FloatArray
 
 
 class _Active:
@@ -103,12 +89,11 @@ class ChunkTimeline:
     """Holds the chunk in force and joins the next one to it.
 
     Args:
-        blend_s: least time in which the motion goes over from one chunk to the next; 0 switches at once.
         max_age_s: oldest chunk, by its stamp, that is taken.
     """
 
-    def __init__(self, blend_s: float, max_age_s: float) -> None:
-        self.blend_s, self.max_age_s = blend_s, max_age_s
+    def __init__(self, max_age_s: float) -> None:
+        self.max_age_s = max_age_s
         self._active: _Active | None = None
 
     @property
@@ -131,7 +116,7 @@ class ChunkTimeline:
         now_ns: int,
         anchor: FloatArray,
         current: Sample | None,
-        limits: BlendLimits | None = None,
+        limits: OffsetLimits | None = None,
     ) -> None:
         """Takes a chunk, drops what of it is late, and leads the present motion onto the rest.
 
@@ -140,7 +125,7 @@ class ChunkTimeline:
             now_ns: present time on the clock of the stamps.
             anchor: (4, 4) tcp pose, or (n,) joint positions, at the chunk's stamp.
             current: the motion commanded last, None to start from the path itself.
-            limits: for the lead over to the new chunk, which takes longer where it must; None for `blend_s` always.
+            limits: for leading over to the new chunk; None to switch to it at once.
 
         Raises:
             ChunkError: if the chunk is too old, out of order, or entirely in the past.
@@ -165,7 +150,7 @@ class ChunkTimeline:
                 f"the last was due {age_s - due_s[-1]:.3f} s ago"
             )
         active = self._build(chunk, anchor)
-        if current is not None and self.blend_s > 0.0:
+        if current is not None and limits is not None:
             self._blend(active, current, limits)
         self._active = active
 
@@ -174,21 +159,16 @@ class ChunkTimeline:
         return None if self._active is None else self._active.sample(time_ns)
 
     def _build(self, chunk: ToolChunk | JointChunk, anchor: FloatArray) -> _Active:
+        # The anchor is no point of the path: what lies between it and the first point is the offset's to cover.
         due_s = chunk.time_from_start_s
-        starts_later = bool(due_s[0] > 0.0)
-        times_s = np.concatenate([[0.0], due_s]) if starts_later else due_s
         if isinstance(chunk, JointChunk):
-            values = np.vstack([anchor, chunk.positions]) if starts_later else chunk.positions
-            return _Active(chunk, SplinePath(times_s, values), None, due_s, chunk.stamp_ns)
+            return _Active(chunk, SplinePath(due_s, chunk.positions), None, due_s, chunk.stamp_ns)
         poses = anchored_poses(chunk, anchor)
-        if starts_later:
-            start = anchor if chunk.T_base_anchor is None else chunk.T_base_anchor
-            poses = np.concatenate([start[None], poses])
         R_reference = poses[0, :3, :3]
         values = np.hstack([poses[:, :3, 3], unwrapped_rotvecs(R_reference, poses[:, :3, :3])])
-        return _Active(chunk, SplinePath(times_s, values), R_reference, due_s, chunk.stamp_ns)
+        return _Active(chunk, SplinePath(due_s, values), R_reference, due_s, chunk.stamp_ns)
 
-    def _blend(self, active: _Active, current: Sample, limits: BlendLimits | None) -> None:
+    def _blend(self, active: _Active, current: Sample, limits: OffsetLimits) -> None:
         new = active.sample(current.stamp_ns)
         if new.positions is not None and current.positions is not None:
             value = current.positions - new.positions
@@ -197,9 +177,8 @@ class ChunkTimeline:
         else:
             return
         velocity, acceleration = current.velocity - new.velocity, current.acceleration - new.acceleration
-        duration_s = self.blend_s
-        if limits is not None:
-            needed_s = needed_duration_s(value, velocity, limits.velocity, limits.acceleration)
-            duration_s = min(max(self.blend_s, needed_s), _LONGEST_BLEND_S)
         start_s = (current.stamp_ns - active.epoch_ns) * _NS
-        active.offset = DecayingOffset.between(start_s, duration_s, value, velocity, acceleration)
+        try:
+            active.offset = DecayingOffset(start_s, value, velocity, acceleration, limits)
+        except ValueError as error:
+            raise ChunkError(f"chunk of {active.source} can't be joined to the motion: {error}") from error

@@ -175,6 +175,8 @@ def from_target_message(message: MultiDOFJointTrajectory, base_frame: str) -> To
     if velocities:
         linear, angular = velocities[0].linear, velocities[0].angular
         twist = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
+        if not np.all(np.isfinite(twist)):
+            raise ChunkError("target: its twist isn't finite")
     opening = None if chunk.openings is None else float(chunk.openings[0])
     return ToolTarget(chunk.stamp_ns, chunk.transforms[0], twist, opening)
 
@@ -200,6 +202,8 @@ def from_joint_target_message(message: JointTrajectory, joint_names: Sequence[st
     velocities = np.asarray(message.points[0].velocities, dtype=np.float64)
     if len(velocities) != len(message.joint_names):
         velocities = np.zeros(len(message.joint_names))
+    if not np.all(np.isfinite(velocities)):
+        raise ChunkError("joint_target: a velocity isn't finite")
     index = [list(message.joint_names).index(name) for name in joint_names]
     opening = None if chunk.openings is None else float(chunk.openings[0])
     return JointTarget(chunk.stamp_ns, chunk.positions[0], velocities[index], opening)

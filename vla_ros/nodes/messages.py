@@ -79,14 +79,14 @@ class JointStateReader:
 
     def __init__(self, joint_names: Sequence[str], topic: str) -> None:
         self._wanted, self._topic = tuple(joint_names), topic
-        self._seen: tuple[str, ...] = ()
+        self._seen: tuple[str, ...] | None = None
         self._index = np.zeros(0, dtype=np.intp)
 
     def read(self, message: JointState, gripper_opening: float | None) -> RobotState:
         """The robot's state in a message.
 
         Raises:
-            SensorError: if a joint is missing, named twice, or has no position.
+            SensorError: if a joint is missing, named twice, or has no position or one that isn't finite.
         """
         names = tuple(message.name)
         if names != self._seen:
@@ -101,10 +101,14 @@ class JointStateReader:
         positions = np.asarray(message.position, dtype=np.float64)
         if len(positions) != len(names):
             raise SensorError(f"{self._topic} has {len(positions)} positions for {len(names)} names")
+        positions = positions[self._index]
+        if not np.isfinite(positions).all():
+            joint = self._wanted[int(np.argmin(np.isfinite(positions)))]
+            raise SensorError(f"{self._topic}: position of {joint} isn't finite; is its encoder or driver broken?")
         velocities = np.asarray(message.velocity, dtype=np.float64)
         if len(velocities) != len(names):
             velocities = np.zeros(len(names))
-        return RobotState(to_ns(message.header.stamp), positions[self._index], velocities[self._index], gripper_opening)
+        return RobotState(to_ns(message.header.stamp), positions, velocities[self._index], gripper_opening)
 
 
 def to_joint_state(

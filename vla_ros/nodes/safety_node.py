@@ -18,7 +18,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
-from vla_ros.actions.timeline import BlendLimits
+from vla_ros.actions.path import OffsetLimits
 from vla_ros.config import load, package_share
 from vla_ros.errors import ChunkError, SensorError
 from vla_ros.nodes import chunk_messages, messages
@@ -62,7 +62,7 @@ class SafetyNode(Node):
         config = load(SafetyConfig, Path(path) if path else package_share() / "config" / "safety.yaml")
         self.dt_s = 1.0 / rate_hz
         model = RobotModel.from_config(self.robot)
-        joint_limits = BlendLimits(model.velocity, model.acceleration)
+        joint_limits = OffsetLimits(model.velocity, model.acceleration, model.jerk)
         self.filter = SafetyFilter(config, self.robot.tool, model.forward_kinematics, joint_limits)
         self.states = JointStateBuffer(capacity=1024)
         self.chunk_latency_s = Percentiles()

@@ -17,7 +17,8 @@ class SafetyConfig:
         angular_velocity_rad_s: of the tool's rotation.
         angular_acceleration_rad_s2: of the tool's rotation.
         soft_start_s: time after every engage in which the limits grow from a fifth to all of themselves.
-        blend_s: least time in which the motion goes over from one chunk to the next.
+        blend_s: time in which a small correction goes over from one chunk to the next; large ones take as long as the
+            limits need. 0 switches at once.
         chunk_max_age_s: oldest chunk, by its observation's stamp, that is begun.
         state_timeout_s: silence of `joint_states` after which the filter faults.
         tracking_tolerance_m: distance of commanded and measured tcp past which the filter faults.

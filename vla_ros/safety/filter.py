@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vla_ros.actions.timeline import BlendLimits, ChunkTimeline, Sample
+from vla_ros.actions.path import OffsetLimits
+from vla_ros.actions.timeline import ChunkTimeline, Sample
 from vla_ros.errors import ChunkError, SensorError
 from vla_ros.geometry import se3
 from vla_ros.robots.config import ToolLimits
@@ -26,6 +27,8 @@ from vla_ros.types import (
 )
 
 _NS = 1e-9
+# A chunk made on the spot is stamped a little after the newest joint state.
+_ANCHOR_TOLERANCE_NS = 50_000_000
 # Part of the limits that leading over to a new chunk may use; the rest is the chunk's own.
 _BLEND_SHARE = 0.5
 # Part of the limits at the moment of engaging.
@@ -39,7 +42,7 @@ class SafetyFilter:
         config: limits.
         tool_limits: the robot's own, which win where they are tighter.
         forward_kinematics: q (n,) -> T_base_tcp (4, 4).
-        joint_limits: velocity and acceleration of the joints, for chunks in joint space.
+        joint_limits: of the joints, for chunks in joint space.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class SafetyFilter:
         config: SafetyConfig,
         tool_limits: ToolLimits,
         forward_kinematics: Callable[[FloatArray], FloatArray],
-        joint_limits: BlendLimits,
+        joint_limits: OffsetLimits,
     ) -> None:
         self.config = config
         self._forward_kinematics, self._joint_limits = forward_kinematics, joint_limits
@@ -62,7 +65,7 @@ class SafetyFilter:
                 min(config.angular_acceleration_rad_s2, tool_limits.angular_acceleration_rad_s2),
             ),
         )
-        self._timeline = ChunkTimeline(config.blend_s, config.chunk_max_age_s)
+        self._timeline = ChunkTimeline(config.chunk_max_age_s)
         self._state = MotionState.IDLE
         self._reason = "no chunk since start"
         self._source = ""
@@ -130,7 +133,7 @@ class SafetyFilter:
         if chunk.stamp_ns < self._oldest_stamp_ns:
             raise ChunkError(f"chunk of {chunk.source} is from before the last change of task or source; dropped")
         try:
-            measured = states.at(chunk.stamp_ns)
+            measured = states.at(chunk.stamp_ns, _ANCHOR_TOLERANCE_NS)
         except SensorError as error:
             raise ChunkError(f"chunk of {chunk.source} has no anchor: {error}") from error
         is_tool = isinstance(chunk, ToolChunk)
@@ -263,12 +266,17 @@ class SafetyFilter:
             )
         return None
 
-    def _blend_limits(self, is_tool: bool, scale: float) -> BlendLimits:
-        if not is_tool:
-            return BlendLimits(scale * self._joint_limits.velocity, scale * self._joint_limits.acceleration)
-        # The limits hold for norms: each of the three axes may take its share.
-        share = scale / np.sqrt(3.0)
-        return BlendLimits(share * np.repeat(self._rate.velocity, 3), share * np.repeat(self._rate.acceleration, 3))
+    def _blend_limits(self, is_tool: bool, scale: float) -> OffsetLimits | None:
+        if self.config.blend_s <= 0.0:
+            return None
+        velocity, acceleration = self._joint_limits.velocity, self._joint_limits.acceleration
+        if is_tool:
+            # The limits hold for norms: each of the three axes may take its share.
+            velocity = np.repeat(self._rate.velocity, 3) / np.sqrt(3.0)
+            acceleration = np.repeat(self._rate.acceleration, 3) / np.sqrt(3.0)
+        # With this jerk a small correction takes about `blend_s`.
+        jerk = scale * acceleration / (0.25 * self.config.blend_s)
+        return OffsetLimits(scale * velocity, scale * acceleration, jerk)
 
     def _soft_start(self, now_ns: int) -> float:
         if self.config.soft_start_s <= 0.0:
