@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vla_ros.config import load, package_share
 from vla_ros.errors import VlaRosError
-from vla_ros.instruction import EXAMPLES, parse_instruction
+from vla_ros.instruction import parse_instruction
 
 _EPILOG = """\
 Starts launch/bringup.launch.xml (all nodes as processes over DDS, MuJoCo, rendered cameras), gives the instruction,
@@ -18,6 +20,15 @@ judges success from the simulator's ground truth and writes a folder with a vide
 example:
   vla-ros demo --robot ur5e --task "pick up the red block" --episodes 3
 """
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """What `config/demo.yaml` says: what to show when nobody says."""
+
+    robot: str
+    policy: str
+    task: str
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -29,10 +40,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--robot", default="panda", metavar="NAME", help="robot to show (default %(default)s)")
+    parser.add_argument(
+        "--robot", metavar="NAME", help="robot to show (default in config/demo.yaml, as of the next two)"
+    )
+    parser.add_argument("--policy", metavar="NAME", help="policy")
+    parser.add_argument("--task", metavar="TEXT", help="instruction")
     parser.add_argument("--rig", metavar="NAME", help="rig (default ROBOT_table)")
-    parser.add_argument("--policy", default="scripted_visual", metavar="NAME", help="policy (default %(default)s)")
-    parser.add_argument("--task", default=EXAMPLES[0], metavar="TEXT", help="instruction (default %(default)r)")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the first scene (default %(default)s)"
     )
@@ -60,13 +73,16 @@ def run(args: argparse.Namespace) -> int:
         raise VlaRosError(f"--seed {args.seed}: at least 0")
     if not args.time_limit > 0.0:
         raise VlaRosError(f"--time-limit {args.time_limit}: must be positive")
-    parse_instruction(args.task)
+    shown = load(DemoConfig, package_share() / "config" / "demo.yaml")
+    robot = shown.robot if args.robot is None else args.robot
+    task = shown.task if args.task is None else args.task
+    parse_instruction(task)
     out = args.out or Path("out") / time.strftime("demo-%Y%m%d-%H%M%S")
     options = DemoOptions(
-        robot=args.robot,
-        rig=args.rig or f"{args.robot}_table",
-        policy=args.policy,
-        task=args.task,
+        robot=robot,
+        rig=f"{robot}_table" if args.rig is None else args.rig,
+        policy=shown.policy if args.policy is None else args.policy,
+        task=task,
         seeds=tuple(range(args.seed, args.seed + args.episodes)),
         out=out,
         time_limit_s=args.time_limit,

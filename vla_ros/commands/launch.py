@@ -9,15 +9,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vla_ros.commands.preflight import check_graph
 from vla_ros.launching.output import show
 from vla_ros.launching.report import arguments_data, arguments_text, graph_data, graph_text
 from vla_ros.launching.resolve import declared_arguments, find_launch_file, parse_assignments, resolve
 from vla_ros.launching.supervisor import OWN_LABEL, Supervisor
 
+# Exit code for an argument or a file that can't be used, of nodes as of commands.
+UNUSABLE = 2
+
 _EPILOG = """\
 FILE is a path or the name of a file in share/vla_ros/launch. The file is the one that `ros2 launch` starts; what this
 command doesn't know of it is refused by name. A node with <env name="VLA_ROS_REQUIRED" value="true"/> in it ends all
-others when it ends, and the exit code is 1. Ctrl-C ends everything, and the exit code is 0.
+others when it ends, and the exit code is 1, or 2 where the node ended with 2: something it was given can't be used.
+Ctrl-C ends everything, and the exit code is 0.
 
 example:
   vla-ros launch bringup robot:=panda hardware:=sim
@@ -72,8 +77,11 @@ def run(args: argparse.Namespace) -> int:
     if args.is_print:
         print(json.dumps(graph_data(graph)) if args.is_json else graph_text(graph))
         return 0
+    check_graph(graph)
     supervisor = Supervisor(graph, log_dir=args.log_dir, is_quiet=args.is_quiet)
     exit_code = _supervise(supervisor)
+    if any(death.is_required and death.exit_code == UNUSABLE for death in supervisor.deaths[:1]):
+        exit_code = UNUSABLE
     if args.is_json:
         ended = [{"node": death.label, "exit_code": death.exit_code} for death in supervisor.deaths]
         print(json.dumps({"exit_code": exit_code, "ended": ended}))
