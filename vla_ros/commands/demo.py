@@ -40,9 +40,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--robot", metavar="NAME", help="robot to show (default in config/demo.yaml, as of the next two)"
-    )
+    parser.add_argument("--robot", metavar="NAME", help="robot to show (this and the next two: config/demo.yaml)")
     parser.add_argument("--policy", metavar="NAME", help="policy")
     parser.add_argument("--task", metavar="TEXT", help="instruction")
     parser.add_argument("--rig", metavar="NAME", help="rig (default ROBOT_table)")

@@ -31,6 +31,7 @@ from vla_ros.nodes.runtime import (
 from vla_ros.robots.config import load_robot
 from vla_ros.sim.cameras import CameraRenderer, simulated_camera
 from vla_ros.sim.scene import TIMESTEP_S
+from vla_ros.sim.viewer import SceneViewer
 from vla_ros.sim.world import World
 from vla_ros.types import FloatArray, ImageArray
 
@@ -72,6 +73,10 @@ class SimNode(Node):
         }
         self._renderer = CameraRenderer(self._world.scene) if with_cameras and self._rig.cameras else None
         self._image_every = self._ticks_between_images()
+        is_headless = bool(parameter(self, "headless", True, "false: open the simulator's viewer on the display"))
+        self._viewer = None if is_headless else SceneViewer(self._world.scene)
+        if self._viewer is not None:
+            self.create_timer(1.0 / 30.0, self._show)
         self.create_subscription(Float64MultiArray, robot.command.topic, self._on_command, newest_only(SENSOR))
         if robot.gripper is not None:
             self.create_subscription(Float64, "gripper/command", self._on_gripper, newest_only(SENSOR))
@@ -135,6 +140,12 @@ class SimNode(Node):
             self._drawing = self._renderer.submit(snapshot)
             self._drawing.add_done_callback(lambda future: self._publish_images(future, stamp_ns))
 
+    def _show(self) -> None:
+        if self._viewer is not None and self._viewer.is_open:
+            with self._lock:
+                snapshot = self._world.snapshot()
+            self._viewer.show(snapshot)
+
     def _is_due(self, what: str, every: int) -> bool:
         """Whether a tick of this division of time has come since the last that was served; none is served twice."""
         number = self._tick // every
@@ -159,6 +170,8 @@ class SimNode(Node):
         self._loop.stop()
         if self._renderer:
             self._renderer.close()
+        if self._viewer is not None:
+            self._viewer.close()
 
 
 def main() -> int:
