@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vla_ros.actions.decode import anchored_poses, decode_gripper, decode_joint_chunk, decode_tool_chunk
+from vla_ros.actions.decode import anchored_poses, decode_gripper, decode_joint_chunk, decode_tool_chunk, place_in_time
 from vla_ros.contract import ActionSpec
 from vla_ros.errors import ChunkError
 from vla_ros.geometry import rotations, se3
@@ -137,3 +137,13 @@ def test_joint_chunk_forms() -> None:
         )
         np.testing.assert_allclose(chunk.positions, expected, atol=1e-15)
         np.testing.assert_array_equal(chunk.openings, [1.0, 0.0])
+
+
+def test_points_stay_at_their_times_or_wait_for_the_answer() -> None:
+    chunk = decode_tool_chunk(ActionChunk(np.zeros((3, 7))), SPEC, 1_000_000_000, ANCHOR, "test")
+    late_ns = 1_250_000_000
+    np.testing.assert_allclose(place_in_time(chunk, SPEC, late_ns).time_from_start_s, [0.1, 0.2, 0.3])
+    on_arrival = dataclasses.replace(SPEC, timing="on_arrival")
+    np.testing.assert_allclose(place_in_time(chunk, on_arrival, late_ns).time_from_start_s, [0.35, 0.45, 0.55])
+    with pytest.raises(ChunkError, match=r"an observation 1\.500 s old \(limit 1\.0 s"):
+        place_in_time(chunk, SPEC, 2_500_000_000)

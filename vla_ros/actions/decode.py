@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,6 +12,8 @@ from vla_ros.contract import ActionSpec, RotationForm
 from vla_ros.errors import ChunkError
 from vla_ros.geometry import rotations, se3
 from vla_ros.types import ActionChunk, FloatArray, JointChunk, ToolChunk
+
+AnyChunk = TypeVar("AnyChunk", ToolChunk, JointChunk)
 
 ROTATION_WIDTH: dict[RotationForm, int] = {"rotvec": 3, "rpy": 3, "quat_xyzw": 4, "rot6d": 6, "rot6d_rows": 6}
 
@@ -86,6 +90,28 @@ def decode_joint_chunk(
     absolute = moves if spec.relative_to == "nothing" else positions + moves
     openings = decode_gripper(actions[:, -1], spec) if has_gripper else None
     return JointChunk(stamp_ns, absolute, openings, _times(len(actions), spec), source)
+
+
+def place_in_time(chunk: AnyChunk, spec: ActionSpec, now_ns: int) -> AnyChunk:
+    """The chunk with its points where the contract's timing puts them.
+
+    Args:
+        chunk: decoded; its points are timed from the observation.
+        spec: `absolute` leaves them there, `on_arrival` moves them all so that the wait for the answer doesn't count.
+        now_ns: when the answer arrived.
+
+    Raises:
+        ChunkError: if the observation is older than `spec.max_age_s`.
+    """
+    age_s = (now_ns - chunk.stamp_ns) * 1e-9
+    if age_s > spec.max_age_s:
+        raise ChunkError(
+            f"chunk of {chunk.source} answers an observation {age_s:.3f} s old (limit {spec.max_age_s} s, the contract's "
+            "max_age_s); is the policy too slow for it?"
+        )
+    if spec.timing == "absolute":
+        return chunk
+    return replace(chunk, time_from_start_s=chunk.time_from_start_s + max(0.0, age_s))
 
 
 def decode_gripper(values: FloatArray, spec: ActionSpec) -> FloatArray:

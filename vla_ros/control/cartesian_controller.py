@@ -121,7 +121,9 @@ class CartesianController:
     ) -> tuple[FloatArray, float]:
         T_base_tcp, J = self.model.tcp_pose_and_jacobian(state.reference)
         twist = se3.pose_error(T_base_tcp, target.T_base_tcp) / self.dt_s
-        posture = self.config.posture_gain_per_s * (self._home - state.reference)
+        # While the tool rests the whole arm does: no elbow wanders back to its posture after a stop.
+        gain_per_s = self.config.posture_gain_per_s if np.any(target.twist_tcp_in_base) else 0.0
+        posture = gain_per_s * (self._home - state.reference)
         velocities, sigma_min = damped_velocities(J, twist, posture, self.config.damping, self.config.sigma_threshold)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = np.where(velocities == 0.0, 0.0, np.abs(velocities) / self.limits.velocity)

@@ -66,6 +66,7 @@ class ControllerNode(LifecycleNode):
         self.dt_s = 1.0 / self.config.rate_hz
         self.tick_s = Percentiles(2048)
         self._is_active = False
+        self._is_braking = False
         self._state: ControllerState | None = None
         self._measured: RobotState | None = None
         self._measured_opening: float | None = None
@@ -112,6 +113,7 @@ class ControllerNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Permits motion; it begins from what is measured."""
         self._state, self._reason = None, "waiting for joint states"
+        self._is_braking = False
         self._is_active = True
         return super().on_activate(state)
 
@@ -122,7 +124,7 @@ class ControllerNode(LifecycleNode):
 
     def brake(self) -> None:
         """Comes to rest, at most a second, and stops commanding."""
-        self._reason = "deactivating"
+        self._is_braking = True
         deadline_s = time.monotonic() + 1.0
         while self._is_moving() and time.monotonic() < deadline_s:
             time.sleep(self.dt_s)
@@ -212,7 +214,7 @@ class ControllerNode(LifecycleNode):
             return f"holding: no joint state for {silence_s:.2f} s (limit {self.config.state_timeout_s} s)"
         if self._watch.rivals:
             return f"holding: two publishers: {self._watch.rivals}"
-        return "deactivating" if self._reason == "deactivating" else ""
+        return "deactivating" if self._is_braking else ""
 
     def _publish(self, command: JointCommand) -> None:
         self._commands.publish(Float64MultiArray(data=command.positions.tolist()))

@@ -17,7 +17,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
-from vla_ros.actions.decode import decode_joint_chunk, decode_tool_chunk
+from vla_ros.actions.decode import decode_joint_chunk, decode_tool_chunk, place_in_time
 from vla_ros.contract import find_mismatches, load_rig
 from vla_ros.errors import ContractError, InstructionError, SensorError, VlaRosError
 from vla_ros.nodes import chunk_messages, messages
@@ -240,12 +240,14 @@ class PolicyNode(LifecycleNode):
         try:
             if spec.space == "tool":
                 tool = decode_tool_chunk(chunk, spec, stamp_ns, observation.T_base_tcp, name)
+                tool = place_in_time(tool, spec, now_ns(self))
                 self._tool_chunks.publish(
                     chunk_messages.to_tool_chunk_message(tool, self.robot.tcp_frame, self.robot.base_frame)
                 )
             else:
                 positions = self._states.at(stamp_ns, _STATE_TOLERANCE_NS).positions
                 joint = decode_joint_chunk(chunk, spec, stamp_ns, positions, name)
+                joint = place_in_time(joint, spec, now_ns(self))
                 self._joint_chunks.publish(chunk_messages.to_joint_chunk_message(joint, self.robot.joint_names))
         except VlaRosError as error:
             self._say(f"holding: {error}", DiagnosticStatus.WARN)

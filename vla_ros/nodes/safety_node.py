@@ -11,8 +11,10 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -20,7 +22,7 @@ from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
 from vla_ros.actions.path import OffsetLimits
 from vla_ros.config import load, package_share
-from vla_ros.errors import ChunkError, SensorError
+from vla_ros.errors import ChunkError, SensorError, VlaRosError
 from vla_ros.nodes import chunk_messages, messages
 from vla_ros.nodes.loop import TickLoop
 from vla_ros.nodes.rivals import RivalWatch
@@ -156,7 +158,10 @@ class SafetyNode(Node):
             if item.name == "source":
                 if item.type_ is not Parameter.Type.STRING:
                     return SetParametersResult(successful=False, reason="source must be a string")
-                self._listen(item.value)
+                try:
+                    self._listen(item.value)
+                except VlaRosError as error:
+                    return SetParametersResult(successful=False, reason=str(error))
                 self._notes.append((self.filter.select_source, item.value, now_ns(self)))
                 self._events.publish(String(data=f'{{"event": "source", "source": "{item.value}"}}'))
         return SetParametersResult(successful=True)
@@ -164,6 +169,12 @@ class SafetyNode(Node):
     def _listen(self, source: str) -> None:
         if not source or source in self._sources:
             return
+        try:
+            validate_topic_name(_prefix(source))
+        except InvalidTopicNameException as error:
+            raise VlaRosError(
+                f"source {source!r} can't be a part of a topic's name; use letters, digits and _"
+            ) from error
         self._sources.add(source)
         on_tool, on_joint = (functools.partial(f, source) for f in (self._on_tool_chunk, self._on_joint_chunk))
         self.create_subscription(MultiDOFJointTrajectory, f"{_prefix(source)}/action_chunk", on_tool, SENSOR)
