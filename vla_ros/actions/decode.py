@@ -106,8 +106,8 @@ def place_in_time(chunk: AnyChunk, spec: ActionSpec, now_ns: int) -> AnyChunk:
     age_s = (now_ns - chunk.stamp_ns) * 1e-9
     if age_s > spec.max_age_s:
         raise ChunkError(
-            f"chunk of {chunk.source} answers an observation {age_s:.3f} s old (limit {spec.max_age_s} s, the contract's "
-            "max_age_s); is the policy too slow for it?"
+            f"chunk of {chunk.source} answers an observation {age_s:.3f} s old (limit {spec.max_age_s} s, the "
+            "contract's max_age_s); is the policy too slow for it?"
         )
     if spec.timing == "absolute":
         return chunk
