@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -78,6 +79,12 @@ def required_parameter(node: Node, name: str, description: str) -> str:
     return value
 
 
+def state_folder() -> Path:
+    """Where what must outlive a process is kept: one folder for each ROS domain of this user."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "vla_ros" / f"domain-{os.environ.get('ROS_DOMAIN_ID', '0')}"
+
+
 def raise_priority() -> None:
     """Puts this process before others, where the system allows it; on a robot's computer it should."""
     with contextlib.suppress(PermissionError):
@@ -128,7 +135,9 @@ def run(make: Callable[[], Sequence[Node]], poll_hz: float | None = None, args: 
     def end(_signal: int, _frame: FrameType | None) -> None:
         is_over.set()
 
-    previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Kept to the very end: Ctrl-C in a terminal comes twice, from it and from the launcher, and the end takes a moment.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     nodes: Sequence[Node] = ()
     try:
@@ -148,8 +157,6 @@ def run(make: Callable[[], Sequence[Node]], poll_hz: float | None = None, args: 
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _spin(executor: SingleThreadedExecutor, is_over: threading.Event, poll_hz: float | None) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import sys
+import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,8 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -24,6 +22,7 @@ from vla_ros.actions.path import OffsetLimits
 from vla_ros.config import load, package_share
 from vla_ros.errors import ChunkError, SensorError, VlaRosError
 from vla_ros.nodes import chunk_messages, messages
+from vla_ros.nodes.chunk_intake import TELEOP, ChunkIntake
 from vla_ros.nodes.loop import TickLoop
 from vla_ros.nodes.rivals import RivalWatch
 from vla_ros.nodes.runtime import (
@@ -37,16 +36,25 @@ from vla_ros.nodes.runtime import (
     raise_priority,
     required_parameter,
     run,
+    state_folder,
 )
+from vla_ros.policies.registry import policy_name
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
 from vla_ros.robots.state_buffer import JointStateBuffer
 from vla_ros.safety.config import SafetyConfig
 from vla_ros.safety.filter import SafetyFilter
-from vla_ros.types import Intervention, JointTarget, MotionState, ToolTarget, Verdict
+from vla_ros.safety.latch import StopLatch
+from vla_ros.types import (
+    Intervention,
+    JointChunk,
+    JointTarget,
+    MotionState,
+    ToolChunk,
+    ToolTarget,
+    Verdict,
+)
 
-TELEOP = "teleop"
-_CHUNK_KINDS = ("action_chunk", "joint_chunk")
 _VERDICT_PERIOD_NS = 100_000_000
 
 
@@ -79,8 +87,6 @@ class SafetyNode(Node):
         self._rejected = ""
         self._opening: float | None = None
 
-        base, tcp = self.robot.base_frame, self.robot.tcp_frame
-        self._read_tool = functools.partial(chunk_messages.from_tool_chunk_message, tcp_frame=tcp, base_frame=base)
         self._target = self.create_publisher(MultiDOFJointTrajectory, "target", RELIABLE)
         self._joint_target = self.create_publisher(JointTrajectory, "joint_target", RELIABLE)
         self._verdicts = self.create_publisher(DiagnosticArray, "safety/verdict", RELIABLE)
@@ -92,14 +98,18 @@ class SafetyNode(Node):
         self.create_subscription(String, "task", self._on_task, RELIABLE)
         self.create_service(Trigger, "safety/stop", self._on_stop)
         self.create_service(Trigger, "safety/reset", self._on_reset)
-        self._sources: set[str] = set()
-        self._listen(TELEOP)
+        self._intake = ChunkIntake(self, self.robot, self._on_chunk, self._reject)
+        self._intake.listen(TELEOP)
         descriptor = ParameterDescriptor(
             description="who may move the arm: a policy's name, teleop, or empty for nobody"
         )
-        source = str(self.declare_parameter("source", "", descriptor).value)
-        self._listen(source)
+        source = policy_name(str(self.declare_parameter("source", "", descriptor).value))
+        self._intake.listen(source)
         self.filter.select_source(source, now_ns(self))
+        self._latch = StopLatch(state_folder() / f"stop{self.get_namespace().replace('/', '-').rstrip('-')}")
+        stopped = self._latch.read()
+        if stopped is not None:
+            self.filter.stop(f"{stopped}; call safety/reset to go on", now_ns(self))
         self.add_on_set_parameters_callback(self._on_parameters)
         self._watch = RivalWatch(self, self._exclusive_topics, self._on_rivals)
         self.create_timer(1.0, self._publish_diagnostics)
@@ -120,21 +130,8 @@ class SafetyNode(Node):
         if message.position:
             self._opening = float(message.position[0])
 
-    def _on_tool_chunk(self, source: str, message: MultiDOFJointTrajectory, info: Any) -> None:
-        try:
-            chunk = self._read_tool(message, source)
-        except ChunkError as error:
-            self._reject(str(error))
-            return
-        self._notes.append((self._offer, chunk, info["source_timestamp"]))
-
-    def _on_joint_chunk(self, source: str, message: JointTrajectory, info: Any) -> None:
-        try:
-            chunk = chunk_messages.from_joint_chunk_message(message, source, self.robot.joint_names)
-        except ChunkError as error:
-            self._reject(str(error))
-            return
-        self._notes.append((self._offer, chunk, info["source_timestamp"]))
+    def _on_chunk(self, chunk: ToolChunk | JointChunk, sent_ns: int) -> None:
+        self._notes.append((self._offer, chunk, sent_ns))
 
     def _on_task(self, message: String) -> None:
         task = message.data.strip()
@@ -142,13 +139,19 @@ class SafetyNode(Node):
         self._notes.append((self.filter.drop_chunks, now_ns(self), reason))
 
     def _on_stop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._notes.append((self.filter.stop, "safety/stop was called", now_ns(self)))
+        reason = f"safety/stop was called on {time.strftime('%Y-%m-%d at %H:%M:%S')}"
+        self._notes.append((self.filter.stop, reason, now_ns(self)))
+        try:
+            self._latch.set(reason)
+        except OSError as error:
+            self.get_logger().error(f"the stop is in force but won't outlive this process: {error}")
         self._events.publish(String(data='{"event": "stop", "by": "safety/stop"}'))
         response.success, response.message = True, "stopped; call safety/reset to go on"
         return response
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         state = self.filter.state
+        self._latch.clear()
         self._notes.append((self.filter.reset, now_ns(self)))
         response.success, response.message = True, f"was {state.value}; the next chunk moves the arm"
         return response
@@ -159,32 +162,15 @@ class SafetyNode(Node):
                 if item.type_ is not Parameter.Type.STRING:
                     return SetParametersResult(successful=False, reason="source must be a string")
                 try:
-                    self._listen(item.value)
+                    self._intake.listen(item.value)
                 except VlaRosError as error:
                     return SetParametersResult(successful=False, reason=str(error))
                 self._notes.append((self.filter.select_source, item.value, now_ns(self)))
                 self._events.publish(String(data=f'{{"event": "source", "source": "{item.value}"}}'))
         return SetParametersResult(successful=True)
 
-    def _listen(self, source: str) -> None:
-        if not source or source in self._sources:
-            return
-        try:
-            validate_topic_name(_prefix(source))
-        except InvalidTopicNameException as error:
-            raise VlaRosError(
-                f"source {source!r} can't be a part of a topic's name; use letters, digits and _"
-            ) from error
-        self._sources.add(source)
-        on_tool, on_joint = (functools.partial(f, source) for f in (self._on_tool_chunk, self._on_joint_chunk))
-        self.create_subscription(MultiDOFJointTrajectory, f"{_prefix(source)}/action_chunk", on_tool, SENSOR)
-        self.create_subscription(JointTrajectory, f"{_prefix(source)}/joint_chunk", on_joint, SENSOR)
-
     def _exclusive_topics(self) -> list[str]:
-        topics = [self._target.topic_name, self._joint_target.topic_name]
-        if self.filter.source:
-            topics += [self.resolve_topic_name(f"{_prefix(self.filter.source)}/{kind}") for kind in _CHUNK_KINDS]
-        return topics
+        return [self._target.topic_name, self._joint_target.topic_name, *self._intake.topics(self.filter.source)]
 
     def _on_rivals(self, rivals: str) -> None:
         self._notes.append((self.filter.drop_chunks, now_ns(self), f"two publishers: {rivals}"))
@@ -279,10 +265,6 @@ class SafetyNode(Node):
         self._diagnostics.publish(
             messages.to_diagnostics(stamp_ns, self.get_fully_qualified_name(), self.filter.state.value, values)
         )
-
-
-def _prefix(source: str) -> str:
-    return source if source == TELEOP else f"policies/{source}"
 
 
 class _Alone(SafetyNode):

@@ -50,6 +50,11 @@ def load_policy_config(name: str) -> PolicyConfig:
     return load(PolicyConfig, find_config("policies", name))
 
 
+def policy_name(name_or_path: str) -> str:
+    """The name under which a policy publishes, of a name or of a policy's YAML file."""
+    return load_policy_config(name_or_path).name if name_or_path.endswith((".yaml", ".yml")) else name_or_path
+
+
 def policy_kinds() -> dict[str, str]:
     """Every kind that can be made here, with the `module:factory` behind it."""
     return {**{point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}, **BUILT_IN}

@@ -29,6 +29,8 @@ from vla_ros.types import (
 _NS = 1e-9
 # A chunk made on the spot is stamped a little after the newest joint state.
 _ANCHOR_TOLERANCE_NS = 50_000_000
+# m/s and rad/s: rounding of the pose error alone makes some 1e-14 of a tool that stands still.
+_AT_REST = 1e-6
 # Part of the limits that leading over to a new chunk may use; the rest is the chunk's own.
 _BLEND_SHARE = 0.5
 # Part of the limits at the moment of engaging.
@@ -99,7 +101,7 @@ class SafetyFilter:
         """Holds, and refuses every chunk stamped before now (new task, new source)."""
         self._oldest_stamp_ns = now_ns
         self._timeline.clear()
-        if self._state is MotionState.RUNNING:
+        if self._state in (MotionState.RUNNING, MotionState.HOLDING):
             self._hold(reason)
 
     def stop(self, reason: str, now_ns: int) -> None:
@@ -146,10 +148,14 @@ class SafetyFilter:
         elif is_tool != (self._motion is not None):
             self._seed(measured, is_tool)
         is_engaging = self._state is not MotionState.RUNNING
-        scale = _BLEND_SHARE * (_SOFT_START if is_engaging else self._soft_start(now_ns))
+        # Who takes over a moving tool needs the whole limits, or the tool swings far out of the way before it obeys.
+        is_soft = is_engaging and (self._motion is None or bool(np.all(np.abs(self._motion.twist) < _AT_REST)))
+        scale = _BLEND_SHARE * (_SOFT_START if is_soft else self._soft_start(now_ns))
         self._timeline.offer(chunk, now_ns, anchor, self._current(), self._blend_limits(is_tool, scale))
         if is_engaging:
-            self._state, self._reason, self._engaged_ns = MotionState.RUNNING, "", now_ns
+            self._state, self._reason = MotionState.RUNNING, ""
+        if is_soft:
+            self._engaged_ns = now_ns
 
     def step(
         self, now_ns: int, dt_s: float, measured: RobotState | None
@@ -186,7 +192,7 @@ class SafetyFilter:
             if intervention is not None:
                 acted.append(intervention)
         self._motion = motion
-        if sample.is_exhausted and not np.any(motion.twist):
+        if sample.is_exhausted and np.all(np.abs(motion.twist) < _AT_REST):
             self._hold(f"the last chunk of {self._source} has ended; waiting for the next")
         return ToolTarget(now_ns, motion.T_base_tcp, motion.twist, self._opening), self._verdict(acted)
 

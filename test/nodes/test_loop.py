@@ -1,0 +1,181 @@
+"""The tick loop: an exact grid of stamps, whatever is late, stalls, jumps or fails."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from vla_ros.nodes.loop import LONGEST_CATCH_UP, TickLoop
+
+pytestmark = pytest.mark.ros
+
+RATE_HZ, PERIOD_NS = 100.0, 10_000_000
+PERIOD_S = PERIOD_NS * 1e-9
+# What ROS time is ahead of the monotonic clock.
+OFFSET_NS = 1_700_000_000_000_000_000
+
+
+class Recorder:
+    """A tick loop with all that it calls written down, on a ROS clock that a test sets."""
+
+    def __init__(self, on_tick: Callable[[Recorder], None] = lambda recorder: None) -> None:
+        self.ticks: list[tuple[int, bool]] = []
+        self.stalls_s: list[float] = []
+        self.jumps_ns: list[int] = []
+        self.read_errors_ns: list[int] = []
+        self.offset_ns = OFFSET_NS
+        self._on_tick = on_tick
+        self.loop = TickLoop(RATE_HZ, self._step, self.ros_now_ns, self.jumps_ns.append, self.stalls_s.append)
+
+    def ros_now_ns(self) -> int:
+        error_ns = self.read_errors_ns.pop() if self.read_errors_ns else 0
+        return time.monotonic_ns() + self.offset_ns + error_ns
+
+    def _step(self, stamp_ns: int, is_newest: bool) -> None:
+        self.ticks.append((stamp_ns, is_newest))
+        self._on_tick(self)
+
+    @property
+    def stamps_ns(self) -> np.ndarray:
+        return np.array([stamp_ns for stamp_ns, _ in self.ticks])
+
+
+@pytest.fixture
+def run(patience: Callable[..., None]) -> Iterator[Callable[..., Recorder]]:
+    """Runs a recorder until it has made so many ticks."""
+    interval_s = sys.getswitchinterval()
+    recorders: list[Recorder] = []
+
+    def run(recorder: Recorder, ticks: int) -> Recorder:
+        recorders.append(recorder)
+        recorder.loop.start()
+        patience(lambda: len(recorder.ticks) >= ticks, f"{ticks} ticks", timeout_s=20.0)
+        recorder.loop.stop()
+        return recorder
+
+    yield run
+    for recorder in recorders:
+        recorder.loop.stop()
+    sys.setswitchinterval(interval_s)
+
+
+def sleep_in_tick(number: int, duration_s: float) -> Callable[[Recorder], None]:
+    def on_tick(recorder: Recorder) -> None:
+        if len(recorder.ticks) == number:
+            time.sleep(duration_s)
+
+    return on_tick
+
+
+def test_stamps_lie_on_an_exact_grid_at_the_rate_asked_for(run) -> None:
+    begin_ns = time.monotonic_ns() + OFFSET_NS
+    recorder = run(Recorder(), 50)
+    end_ns = time.monotonic_ns() + OFFSET_NS
+    assert recorder.loop.period_ns == PERIOD_NS
+    # Only a stall of the machine leaves ticks out, and those are whole periods, too.
+    steps_ns = np.diff(recorder.stamps_ns)
+    np.testing.assert_array_equal(steps_ns % PERIOD_NS, 0)
+    assert np.count_nonzero(steps_ns != PERIOD_NS) == len(recorder.stalls_s)
+    assert begin_ns <= recorder.stamps_ns[0]
+    assert recorder.stamps_ns[-1] <= end_ns
+    assert 0.0 < recorder.loop.achieved_hz <= 1.05 * RATE_HZ
+
+
+def test_stamp_is_the_nominal_time_and_not_later_than_the_present(run) -> None:
+    ahead_ns: list[int] = []
+    run(Recorder(lambda recorder: ahead_ns.append(recorder.ticks[-1][0] - recorder.ros_now_ns())), 30)
+    assert max(ahead_ns) <= 0
+
+
+def test_missed_ticks_are_called_in_order_and_only_the_last_is_the_newest(run) -> None:
+    recorder = run(Recorder(sleep_in_tick(10, 5.5 * PERIOD_S)), 30)
+    assert recorder.stalls_s == []
+    np.testing.assert_array_equal(np.diff(recorder.stamps_ns), PERIOD_NS)
+    # The tick that slept was the tenth; at least five were due meanwhile.
+    is_newest = [flag for _, flag in recorder.ticks]
+    late = is_newest[10:].index(True)
+    assert late >= 4
+    assert not any(is_newest[10 : 10 + late])
+    assert recorder.loop.missed == is_newest.count(False)
+    assert recorder.loop.ticks == is_newest.count(True)
+
+
+def test_stall_leaves_ticks_out_and_is_told_once(run) -> None:
+    stall_s = (LONGEST_CATCH_UP + 10.5) * PERIOD_S
+    recorder = run(Recorder(sleep_in_tick(10, stall_s)), 20)
+    assert len(recorder.stalls_s) == 1
+    assert stall_s - 1.5 * PERIOD_S <= recorder.stalls_s[0] < stall_s + 1.0
+    gap_ns = recorder.stamps_ns[10] - recorder.stamps_ns[9]
+    assert gap_ns % PERIOD_NS == 0
+    assert gap_ns == pytest.approx(recorder.stalls_s[0] * 1e9 + PERIOD_NS, abs=1)
+    assert recorder.ticks[10][1]
+
+
+def test_clock_jump_is_told_once_and_stamps_go_on_from_it(run) -> None:
+    jump_ns = 3_600_000_000_000
+
+    def set_clock(recorder: Recorder) -> None:
+        if len(recorder.ticks) == 10:
+            recorder.offset_ns += jump_ns
+        if len(recorder.ticks) == 30:
+            recorder.offset_ns -= jump_ns
+
+    recorder = run(Recorder(set_clock), 50)
+    assert recorder.jumps_ns == pytest.approx([jump_ns, -jump_ns], abs=20_000_000)
+    steps_ns = np.diff(recorder.stamps_ns)
+    jumps = np.abs(steps_ns) > 1_000_000_000
+    assert np.count_nonzero(jumps) == 2
+    np.testing.assert_array_equal(steps_ns[~jumps] % PERIOD_NS, 0)
+    assert abs(recorder.stamps_ns[-1] - recorder.ros_now_ns()) < 1_000_000_000
+
+
+def test_a_clock_that_is_read_late_once_is_no_jump(run) -> None:
+    def disturb(recorder: Recorder) -> None:
+        if len(recorder.ticks) in (10, 20):
+            recorder.read_errors_ns += [500_000_000]
+
+    recorder = run(Recorder(disturb), 40)
+    assert recorder.jumps_ns == []
+
+
+def test_failure_of_a_tick_ends_the_loop_and_is_kept(run, patience) -> None:
+    error = ValueError("tick 5")
+
+    def fail(recorder: Recorder) -> None:
+        if len(recorder.ticks) == 5:
+            raise error
+
+    recorder = run(Recorder(fail), 5)
+    patience(lambda: recorder.loop.failure, "the failure")
+    assert recorder.loop.failure is error
+    assert len(recorder.ticks) == 5
+    assert not any(thread.name == "tick_loop" for thread in threading.enumerate())
+
+
+def test_stop_waits_for_the_tick_in_progress_and_thaws_garbage() -> None:
+    is_inside = threading.Event()
+
+    def linger(recorder: Recorder) -> None:
+        is_inside.set()
+        time.sleep(0.2)
+        is_inside.clear()
+
+    interval_s = sys.getswitchinterval()
+    recorder = Recorder(linger)
+    recorder.loop.start()
+    sys.setswitchinterval(interval_s)
+    assert gc.get_freeze_count() > 0
+    assert is_inside.wait(10.0)
+    recorder.loop.stop()
+    assert recorder.loop.is_over
+    assert not is_inside.is_set()
+    assert gc.get_freeze_count() == 0
+    assert not any(thread.name == "tick_loop" for thread in threading.enumerate())
