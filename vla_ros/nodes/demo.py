@@ -162,7 +162,8 @@ class Demo:
         client.end_task(outcome, judge.reason)
         is_late = outcome == "failure" and duration_s > options.time_limit_s
         log = recorder.finish("timeout" if is_late else outcome, duration_s, judge.reason)  # type: ignore[arg-type]
-        self._progress(f"seed {seed}: {log.outcome} after {duration_s:.1f} s ({judge.reason})")
+        number = f"{options.seeds.index(seed) + 1}/{len(options.seeds)}"
+        self._progress(f"[{number}] seed {seed}: {log.outcome} after {duration_s:.1f} s ({judge.reason})")
         return log
 
     def _write(self, logs: Sequence[EpisodeLog], timing: Timing) -> dict[str, Any]:
