@@ -53,26 +53,30 @@ def domain_pool() -> DomainPool:
 
 
 @pytest.fixture(scope="module")
-def module_domain(domain_pool: DomainPool) -> Iterator[int]:
+def module_domain(domain_pool: DomainPool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """One ROS domain for all tests of a module that share running nodes."""
-    yield from _own_domain(domain_pool)
+    yield from _own_domain(domain_pool, tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(autouse=True)
-def ros_domain(request: pytest.FixtureRequest, domain_pool: DomainPool) -> Iterator[int | None]:
+def ros_domain(
+    request: pytest.FixtureRequest, domain_pool: DomainPool, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int | None]:
     """A ROS domain for each test marked `ros`, its module's where that has one."""
     if "module_domain" in request.fixturenames:
         yield request.getfixturevalue("module_domain")
     elif request.node.get_closest_marker("ros"):
-        yield from _own_domain(domain_pool)
+        yield from _own_domain(domain_pool, tmp_path_factory.mktemp("state"))
     else:
         yield None
 
 
-def _own_domain(pool: DomainPool) -> Iterator[int]:
+def _own_domain(pool: DomainPool, state_folder: Path) -> Iterator[int]:
     domain, lock = pool.take()
     with lock, pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROS_DOMAIN_ID", str(domain))
+        # Where a stop outlives the process that latched it.
+        patch.setenv("XDG_STATE_HOME", str(state_folder))
         # A stop that a test leaves behind is nobody else's.
         patch.setenv("XDG_STATE_HOME", tempfile.mkdtemp(prefix="vla_ros_test_state_"))
         for key, value in defaults_without_ros(os.environ).items():

@@ -113,6 +113,19 @@ def test_reference_that_was_lost_is_caught_up_with() -> None:
     assert exceedances(commands, LIMITS, DT_S) == []
 
 
+@pytest.mark.parametrize("size", [1e-7, 1e-5, 1e-3, 0.03, 0.3])
+@pytest.mark.parametrize("seed", range(3))
+def test_gap_closes_and_stays_closed(size: float, seed: int) -> None:
+    """However the wanted motion was jerked about, once it rests the joints come to rest on it and swing no more."""
+    rng = np.random.default_rng(seed)
+    jerked = np.cumsum(rng.normal(0.0, size, (40, 3)), axis=0)
+    wanted = np.vstack([jerked, np.tile(np.clip(jerked[-1], -0.4, 0.4), (2000, 1))])
+    commands, untouched = run(wanted)
+    assert untouched[-200:].all()
+    np.testing.assert_allclose(commands[-1], wanted[-1], atol=1e-12)
+    assert exceedances(commands, LIMITS, DT_S) == []
+
+
 @pytest.mark.parametrize("zero", ["velocity", "acceleration", "jerk"])
 def test_joint_with_a_limit_of_zero_stands_still(zero: str) -> None:
     values = {name: getattr(LIMITS, name).copy() for name in ("lower", "upper", "velocity", "acceleration", "jerk")}

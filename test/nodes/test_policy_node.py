@@ -33,8 +33,10 @@ class Stage:
         self.events: list[String] = peer.hear(String, "episode/event")
         self.told: list[DiagnosticArray] = peer.hear(DiagnosticArray, "/diagnostics")
         self.sim = processes.start_node("sim_node", robot="panda", rig="panda_table")
+        # The policy asks TF where the cameras are.
+        self.cameras = processes.start_node("camera_node", rig="panda_table")
         self.policy = processes.start_node(
-            "policy_node", robot="panda", rig="panda_table", policy="scripted_visual", **{"task": "''"}
+            "policy_node", robot="panda", rig="panda_table", policy="scripted_visual", task="''"
         )
 
     def status(self) -> str:

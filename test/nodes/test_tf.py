@@ -144,6 +144,14 @@ def test_new_parent_takes_the_child_and_its_past_from_the_old_one() -> None:
     )
 
 
+def test_moving_frame_forgets_its_past_in_the_old_parent() -> None:
+    buffer = arm_with_camera()
+    buffer.set_transform("world", "tcp", pose(7, 0, 0), 12 * S, is_static=False)
+    np.testing.assert_array_equal(buffer.lookup("world", "tcp", 12 * S), pose(7, 0, 0))
+    with pytest.raises(TransformError, match="'tcp' is known from 12"):
+        buffer.lookup("world", "tcp", 11 * S)
+
+
 def test_what_is_broadcast_is_heard_by_listeners_before_and_after(make_peer, patience) -> None:
     arm, early, late = make_peer("arm"), make_peer("early"), make_peer("late")
     buffers = [TransformBuffer(), TransformBuffer(), TransformBuffer()]

@@ -27,7 +27,7 @@ class Sample:
         acceleration: its derivative.
         gripper_opening: None where the chunk leaves the gripper alone.
         stamp_ns: when.
-        is_exhausted: whether the last point has passed; the sample then rests there.
+        is_exhausted: whether the last point and the lead over to the chunk have passed; the sample then rests.
     """
 
     T_base_tcp: FloatArray | None
@@ -37,6 +37,11 @@ class Sample:
     gripper_opening: float | None
     stamp_ns: int
     is_exhausted: bool
+
+    @property
+    def is_finite(self) -> bool:
+        values = (self.T_base_tcp, self.positions, self.velocity, self.acceleration)
+        return all(np.isfinite(value).all() for value in values if value is not None)
 
 
 class _Active:
@@ -65,7 +70,8 @@ class _Active:
     def sample(self, time_ns: int) -> Sample:
         time_s = (time_ns - self.epoch_ns) * _NS
         value, rate, rate2 = self.path.sample(time_s)
-        exhausted = time_s >= self.path.end_s
+        lead_s = 0.0 if self.offset is None else self.offset.start_s + self.offset.duration_s
+        exhausted = time_s >= max(self.path.end_s, lead_s)
         opening = self.opening(time_s)
         if self.R_reference is None:
             if self.offset is not None:
@@ -128,9 +134,10 @@ class ChunkTimeline:
             limits: for leading over to the new chunk; None to switch to it at once.
 
         Raises:
-            ChunkError: if the chunk is too old, out of order, or entirely in the past.
+            ChunkError: if the chunk is malformed, too old, out of order, or entirely in the past.
         """
         age_s = (now_ns - chunk.stamp_ns) * _NS
+        _check_form(chunk, anchor)
         if age_s > self.max_age_s:
             raise ChunkError(
                 f"chunk of {chunk.source} is {age_s:.3f} s old (limit {self.max_age_s} s); "
@@ -149,7 +156,10 @@ class ChunkTimeline:
                 f"all {len(due_s)} points of the chunk of {chunk.source} are late: "
                 f"the last was due {age_s - due_s[-1]:.3f} s ago"
             )
-        active = self._build(chunk, anchor)
+        try:
+            active = self._build(chunk, anchor)
+        except ValueError as error:
+            raise ChunkError(f"no path leads through the chunk of {chunk.source}: {error}") from error
         if current is not None and limits is not None:
             self._blend(active, current, limits)
         self._active = active
@@ -178,7 +188,29 @@ class ChunkTimeline:
             return
         velocity, acceleration = current.velocity - new.velocity, current.acceleration - new.acceleration
         start_s = (current.stamp_ns - active.epoch_ns) * _NS
+        # Velocity that the limits can't take away before the path ends would carry the motion on when the path rests:
+        # the other way, where it was the path that was faster. That much is left to the limits downstream.
+        losable = 0.5 * limits.acceleration * max(0.0, active.path.end_s - start_s)
+        velocity = np.clip(velocity, -losable, losable)
         try:
             active.offset = DecayingOffset(start_s, value, velocity, acceleration, limits)
         except ValueError as error:
             raise ChunkError(f"chunk of {active.source} can't be joined to the motion: {error}") from error
+
+
+def _check_form(chunk: ToolChunk | JointChunk, anchor: FloatArray) -> None:
+    """Refuses what no path can be led through."""
+    where, due_s = f"chunk of {chunk.source}", chunk.time_from_start_s
+    count = len(due_s)
+    if count == 0 or not (np.all(np.isfinite(due_s)) and due_s[0] >= 0.0 and np.all(np.diff(due_s) > 0.0)):
+        raise ChunkError(f"{where}: time_from_start {due_s.tolist()} must be at least 0 and increase")
+    if isinstance(chunk, JointChunk):
+        if chunk.positions.shape != (count, len(anchor)) or not np.all(np.isfinite(chunk.positions)):
+            raise ChunkError(f"{where}: needs {count} x {len(anchor)} finite joint positions")
+    elif len(chunk.transforms) != count or not se3.is_pose(chunk.transforms):
+        raise ChunkError(f"{where}: needs {count} transforms that are finite rigid motions")
+    elif chunk.T_base_anchor is not None and not se3.is_pose(chunk.T_base_anchor):
+        raise ChunkError(f"{where}: its anchor isn't a finite rigid motion")
+    openings = chunk.openings
+    if openings is not None and not (len(openings) == count and np.all((openings >= 0.0) & (openings <= 1.0))):
+        raise ChunkError(f"{where}: needs {count} gripper openings in [0, 1]")

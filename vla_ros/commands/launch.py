@@ -80,8 +80,12 @@ def run(args: argparse.Namespace) -> int:
     check_graph(graph)
     supervisor = Supervisor(graph, log_dir=args.log_dir, is_quiet=args.is_quiet)
     exit_code = _supervise(supervisor)
-    if any(death.is_required and death.exit_code == UNUSABLE for death in supervisor.deaths[:1]):
-        exit_code = UNUSABLE
+    for death in supervisor.deaths[:1]:
+        if death.is_required:
+            exit_code = UNUSABLE if death.exit_code == UNUSABLE else exit_code
+            # Once more and last, since what the others said while they stopped has pushed it up.
+            reason = supervisor.last_error(death.label)
+            print(f"vla-ros: {death}{': ' if reason else ''}{reason}", file=sys.stderr)
     if args.is_json:
         ended = [{"node": death.label, "exit_code": death.exit_code} for death in supervisor.deaths]
         print(json.dumps({"exit_code": exit_code, "ended": ended}))

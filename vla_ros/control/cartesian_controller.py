@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -67,6 +68,8 @@ class CartesianController:
         )
         self.guard = JointGuard(self.limits, self.dt_s)
         self._home = np.array(model.home)
+        self._is_free = self.limits.velocity > 0.0
+        self._divisors = np.where(self._is_free, self.limits.velocity, 1.0)
 
     def init(self, positions: FloatArray, gripper_opening: float | None = None) -> ControllerState:
         """A state at rest at measured joint positions, (n,) rad."""
@@ -84,16 +87,13 @@ class CartesianController:
             stamp_ns: nominal time of the tick.
         """
         interventions: list[Intervention] = []
-        sigma_min = float("nan")
-        if target is None:
-            state = replace(state, reference=self._resting_point(state.command))
-            wanted = state.reference
-        elif isinstance(target, JointTarget):
-            wanted = target.positions
-        else:
-            wanted, sigma_min = self._solve(state, target, interventions)
+        wanted, sigma_min = self._wanted(state, target, interventions)
+        if target is None or wanted is None:
+            command = self.guard.brake(state.command)
+            state = ControllerState(command.positions, command, state.gripper_opening)
+            return state, _sent(state, stamp_ns), ControllerReport(tuple(interventions), sigma_min, False)
         reference = np.clip(wanted, self.limits.lower, self.limits.upper)
-        if target is not None and np.any(np.abs(reference - wanted) > 1e-9):
+        if np.any(np.abs(reference - wanted) > 1e-9):
             joint = int(np.argmax(np.abs(reference - wanted)))
             interventions.append(
                 Intervention(
@@ -103,30 +103,44 @@ class CartesianController:
                 )
             )
         command, is_wanted = self.guard.step(state.command, reference)
-        if target is not None and not is_wanted:
+        if not is_wanted:
             lag = np.abs(command.positions - reference)
             joint = int(np.argmax(lag))
             interventions.append(
                 Intervention("joint_guard", f"{self.model.names[joint]} is {lag[joint]:.4f} rad behind what was wanted")
             )
-        opening = state.gripper_opening
-        if target is not None and target.gripper_opening is not None:
-            opening = target.gripper_opening
-        sent = JointCommand(stamp_ns, command.positions, command.velocities, command.accelerations, opening)
-        report = ControllerReport(tuple(interventions), sigma_min, target is not None and not is_wanted)
-        return ControllerState(reference, command, opening), sent, report
+        opening = state.gripper_opening if target.gripper_opening is None else target.gripper_opening
+        state = ControllerState(reference, command, opening)
+        return state, _sent(state, stamp_ns), ControllerReport(tuple(interventions), sigma_min, not is_wanted)
+
+    def _wanted(
+        self, state: ControllerState, target: ToolTarget | JointTarget | None, interventions: list[Intervention]
+    ) -> tuple[FloatArray | None, float]:
+        """(n,) rad that the target asks for, None where it asks for nothing that can be done; and sigma_min."""
+        if target is None:
+            return None, math.nan
+        if isinstance(target, JointTarget):
+            wanted, sigma_min = target.positions, math.nan
+        else:
+            wanted, sigma_min = self._solve(state, target, interventions)
+        if _is_finite(target) and np.isfinite(wanted).all():
+            return wanted, sigma_min
+        interventions[:] = [Intervention("finite", "the target leads to numbers that aren't finite; braking")]
+        return None, sigma_min
 
     def _solve(
         self, state: ControllerState, target: ToolTarget, interventions: list[Intervention]
     ) -> tuple[FloatArray, float]:
         T_base_tcp, J = self.model.tcp_pose_and_jacobian(state.reference)
-        twist = se3.pose_error(T_base_tcp, target.T_base_tcp) / self.dt_s
+        twist = self._reached_for(se3.pose_error(T_base_tcp, target.T_base_tcp) / self.dt_s)
         # While the tool rests the whole arm does: no elbow wanders back to its posture after a stop.
         gain_per_s = self.config.posture_gain_per_s if np.any(target.twist_tcp_in_base) else 0.0
         posture = gain_per_s * (self._home - state.reference)
+        if not self._is_free.all():
+            J, posture = J * self._is_free, posture * self._is_free
         velocities, sigma_min = damped_velocities(J, twist, posture, self.config.damping, self.config.sigma_threshold)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratios = np.where(velocities == 0.0, 0.0, np.abs(velocities) / self.limits.velocity)
+        velocities = np.where(self._is_free, velocities, 0.0)
+        ratios = np.abs(velocities) / self._divisors
         joint = int(np.argmax(ratios))
         if ratios[joint] > 1.0:
             interventions.append(
@@ -139,10 +153,31 @@ class CartesianController:
             velocities = velocities / ratios[joint]
         return state.reference + self.dt_s * velocities, sigma_min
 
-    def _resting_point(self, command: JointMotion) -> FloatArray:
-        """About where the joints come to rest when they brake now, so that holding isn't swinging back."""
-        v, a, j = command.velocities, self.limits.acceleration, self.limits.jerk
-        with np.errstate(divide="ignore", invalid="ignore"):
-            distance = np.where(a > 0.0, 0.5 * np.abs(v) * (np.abs(v) / a + a / j), 0.0)
-        distance = np.where(np.isfinite(distance), distance, 0.0)
-        return np.clip(command.positions + np.sign(v) * distance, self.limits.lower, self.limits.upper)
+    def _reached_for(self, twist: FloatArray) -> FloatArray:
+        """No faster than the tool may ever be: at full length, a pose out of reach makes a singular arm hunt.
+
+        Source: Buss and Kim, "Selectively Damped Least Squares for Inverse Kinematics", J. Graphics Tools 2005, 3 (the
+        clamping of targets).
+        """
+        linear, angular = math.hypot(*twist[:3]), math.hypot(*twist[3:])
+        tool = self.model.config.tool
+        if linear <= tool.velocity_m_s and angular <= tool.angular_velocity_rad_s:
+            return twist
+        twist = twist.copy()
+        twist[:3] *= min(1.0, tool.velocity_m_s / linear) if linear > 0.0 else 1.0
+        twist[3:] *= min(1.0, tool.angular_velocity_rad_s / angular) if angular > 0.0 else 1.0
+        return twist
+
+
+def _sent(state: ControllerState, stamp_ns: int) -> JointCommand:
+    motion = state.command
+    return JointCommand(stamp_ns, motion.positions, motion.velocities, motion.accelerations, state.gripper_opening)
+
+
+def _is_finite(target: ToolTarget | JointTarget) -> bool:
+    if isinstance(target, ToolTarget):
+        arrays = (target.T_base_tcp, target.twist_tcp_in_base)
+    else:
+        arrays = (target.positions, target.velocities)
+    opening = target.gripper_opening
+    return all(np.isfinite(array).all() for array in arrays) and (opening is None or math.isfinite(opening))

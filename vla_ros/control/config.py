@@ -39,6 +39,8 @@ class ControllerConfig:
     def __post_init__(self) -> None:
         if not 10.0 <= self.rate_hz <= 1000.0:
             raise ValueError(f"rate_hz {self.rate_hz} isn't in [10, 1000]")
+        if not self.sigma_threshold > 0.0:
+            raise ValueError(f"sigma_threshold {self.sigma_threshold} isn't positive")
         for key in ("velocity_fraction", "acceleration_fraction", "jerk_fraction"):
             if not 0.0 < getattr(self, key) <= 1.0:
                 raise ValueError(f"{key} {getattr(self, key)} isn't in (0, 1]")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import ruckig
 
+from vla_ros.control.catching_up import end_of_cubic, gentlest_share, likely_motion
 from vla_ros.control.stopping import BoolArray, GuardLimits, can_stop, stopping_reach
 from vla_ros.types import FloatArray
 
@@ -21,7 +22,6 @@ _RETURN_RAD_S = 0.1
 # Ruckig refuses a target state that rounding puts past a limit.
 _BELOW = 1.0 - 1e-9
 _STILL = 1e-9
-_GENTLE = 0.2
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,14 @@ class JointGuard:
 
         Args:
             motion: commanded up to the tick before.
-            positions: (n,) rad, wanted at the end of this tick; finite.
+            positions: (n,) rad, wanted at the end of this tick; finite. The nearest inside the limits is taken.
 
         Returns:
             The motion to command, and whether the wanted positions passed untouched.
         """
+        positions = np.clip(positions, self.limits.lower, self.limits.upper)
         wanted = np.vstack([motion.wanted[1:], positions])
-        chosen, velocities, accelerations = self._differences(motion.history, positions)
+        chosen, velocities, accelerations = self._differences(motion.history, wanted)
         new = np.where(chosen, np.vstack([positions, velocities, accelerations]), 0.0)
         is_untouched = bool(chosen.all())
         for plan in (self._beside, self._towards, self._towards_rest, self._stop):
@@ -115,20 +116,48 @@ class JointGuard:
             chosen |= fits
         return JointMotion(np.vstack([motion.history[1:], new[0]]), new[1], new[2], wanted), is_untouched
 
-    def _differences(self, history: FloatArray, positions: FloatArray) -> tuple[BoolArray, FloatArray, FloatArray]:
-        """Which joints may take the wanted position as it is, and the state at its end if they do."""
+    def brake(self, motion: JointMotion) -> JointMotion:
+        """One tick of coming to rest as soon as the limits allow, and of staying there.
+
+        A joint that is outside its position limits comes back.
+        """
+        positions, velocities, accelerations = self._stop(motion, motion.wanted)
+        return JointMotion(
+            np.vstack([motion.history[1:], positions]),
+            velocities,
+            accelerations,
+            np.vstack([motion.wanted[1:], positions]),
+        )
+
+    def _differences(self, history: FloatArray, wanted: FloatArray) -> tuple[BoolArray, FloatArray, FloatArray]:
+        """Which joints may take the wanted position as it is, and the state at its end if they do.
+
+        A joint that isn't on its wanted motion yet has to be able to go on with it, too: one that only crosses it, at
+        another speed, would take it up and lose it again.
+        """
+        points = np.vstack([history[1:], wanted[3]])
+        is_off = (points[:3] != wanted[:3]).any(axis=0)
+        if not is_off.any():
+            passed, velocity, acceleration = self._keep_limits(points)
+            return passed & self._can_stop(wanted[3], velocity, acceleration), velocity, acceleration
+        step, bend = wanted[3] - wanted[2], wanted[3] - 2.0 * wanted[2] + wanted[1]
+        track = np.vstack([points, *(wanted[3] + k * step + 0.5 * k * (k + 1) * bend for k in (1, 2, 3))])
+        keeps, velocities, accelerations = self._keep_limits(np.stack([track[k : k + 4] for k in range(4)], axis=1))
+        passed, velocity, acceleration = keeps[0] & (~is_off | keeps.all(axis=0)), velocities[0], accelerations[0]
+        return passed & self._can_stop(wanted[3], velocity, acceleration), velocity, acceleration
+
+    def _keep_limits(self, points: FloatArray) -> tuple[BoolArray, FloatArray, FloatArray]:
+        """Which joints keep their limits over four points, (4, ..., n), and velocity and acceleration at the last."""
         limits, dt = self.limits, self.dt_s
-        recent = np.vstack([history[1:], positions])
-        velocity, acceleration, jerk = _end_of_cubic(recent, dt)
-        step = (recent[3] - recent[2]) / dt
-        rate = (recent[3] - 2.0 * recent[2] + recent[1]) / dt**2
-        passed = (
+        velocity, acceleration, jerk = end_of_cubic(points, dt)
+        step = (points[3] - points[2]) / dt
+        rate = (points[3] - 2.0 * points[2] + points[1]) / dt**2
+        keeps = (
             (np.maximum(np.abs(step), np.abs(velocity)) <= limits.velocity)
             & (np.maximum(np.abs(rate), np.abs(acceleration)) <= limits.acceleration)
             & (np.abs(jerk) <= limits.jerk)
-            & self._can_stop(positions, velocity, acceleration)
         )
-        return passed, velocity, acceleration
+        return keeps, velocity, acceleration
 
     def _beside(self, motion: JointMotion, wanted: FloatArray) -> FloatArray | None:
         """The next tick of closing the gap to the wanted motion, planned in a frame that moves with it.
@@ -137,12 +166,12 @@ class JointGuard:
         that the sum keeps them. None for joints of which it takes too much, or which are too fast for what is left.
         """
         limits, dt = self.limits, self.dt_s
-        velocity, acceleration, jerk = _end_of_cubic(wanted, dt)
+        velocity, acceleration, jerk = likely_motion(wanted, limits, dt)
         velocity_before = velocity - acceleration * dt + 0.5 * jerk * dt * dt
         acceleration_before = acceleration - jerk * dt
         gap = np.array(
             [
-                motion.positions - wanted[2],
+                motion.positions - wanted[3] + dt * (velocity - 0.5 * dt * (acceleration - dt * jerk / 3.0)),
                 motion.velocities - velocity_before,
                 motion.accelerations - acceleration_before,
             ]
@@ -150,16 +179,15 @@ class JointGuard:
         left_velocity = _BELOW * limits.velocity - np.maximum(np.abs(velocity), np.abs(velocity_before))
         left_acceleration = _BELOW * limits.acceleration - np.maximum(np.abs(acceleration), np.abs(acceleration_before))
         left_jerk = _BELOW * limits.jerk - np.abs(jerk)
-        # Catching up at the very limits would be the roughest part of the motion: a share of them does where it can.
-        gentle = np.maximum(_GENTLE * limits.acceleration, 2.0 * np.abs(gap[2]))
-        left_acceleration = np.minimum(left_acceleration, gentle)
-        left_jerk = np.minimum(left_jerk, np.maximum(_GENTLE * limits.jerk, 2.0 * gap[2] ** 2 / limits.velocity))
+        left = GuardLimits(limits.lower, limits.upper, left_velocity, left_acceleration, left_jerk)
+        share = gentlest_share(gap, left)
+        left_acceleration, left_jerk = share * left_acceleration, share * left_jerk
         with np.errstate(divide="ignore", invalid="ignore"):
             peak = np.abs(gap[1]) + 0.5 * gap[2] ** 2 / left_jerk
         fits = (
             self._is_free
             & (peak < left_velocity)
-            & (np.abs(gap[2]) < left_acceleration)
+            & (np.abs(gap[2]) < left.acceleration)
             & (np.minimum(np.minimum(left_velocity, left_acceleration), left_jerk) > _STILL)
         )
         if not fits.any():
@@ -183,7 +211,7 @@ class JointGuard:
 
     def _towards(self, motion: JointMotion, wanted: FloatArray) -> FloatArray | None:
         """The next tick towards where the wanted motion is now."""
-        return self._plan(motion, *self._steady(wanted[3], *_end_of_cubic(wanted, self.dt_s)[:2]))
+        return self._plan(motion, *self._steady(wanted[3], *end_of_cubic(wanted, self.dt_s)[:2]))
 
     def _steady(
         self, positions: FloatArray, velocities: FloatArray, accelerations: FloatArray
@@ -248,11 +276,3 @@ class JointGuard:
         moved = np.array([output.new_position, output.new_velocity, output.new_acceleration])
         still = np.vstack([motion.positions, np.zeros((2, len(motion.positions)))])
         return np.where(self._is_free, moved, still)
-
-
-def _end_of_cubic(points: FloatArray, dt_s: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Velocity, acceleration and jerk at the last of four points (4, n), dt_s apart, of the cubic through them."""
-    jerk = (points[3] - 3.0 * points[2] + 3.0 * points[1] - points[0]) / dt_s**3
-    acceleration = (points[3] - 2.0 * points[2] + points[1]) / dt_s**2 + jerk * dt_s
-    velocity = (points[3] - points[2]) / dt_s + 0.5 * acceleration * dt_s - jerk * dt_s * dt_s / 6.0
-    return velocity, acceleration, jerk

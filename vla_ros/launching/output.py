@@ -38,6 +38,9 @@ class OutputReader:
     """
 
     def __init__(self, folder: Path | None, *, is_quiet: bool) -> None:
+        self.newest_errors: dict[str, str] = {}
+        """The last line on standard error, by label."""
+
         self._folder, self._is_quiet = folder, is_quiet
         self._logs: dict[str, IO[str]] = {}
         self._selector = selectors.DefaultSelector()
@@ -61,6 +64,8 @@ class OutputReader:
         is_shown = not self._is_quiet and (is_error or output != "log" or self._folder is None)
 
         def take(line: str) -> None:
+            if is_error and line.strip():
+                self.newest_errors[label] = line
             if is_shown:
                 show(label, line, is_error=is_error)
             if self._folder is not None:

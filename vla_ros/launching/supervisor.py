@@ -94,6 +94,7 @@ class Supervisor:
         self._running: list[_Running] = []
         self._deaths: list[Death] = []
         self._output: OutputReader | None = None
+        self._last_errors: dict[str, str] = {}
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._is_stopping = False
 
@@ -120,6 +121,10 @@ class Supervisor:
     def pids(self) -> dict[str, int]:
         """The process ids of the guards of the running nodes, by label."""
         return {item.label: item.process.pid for item in self._running if item.process is not None}
+
+    def last_error(self, label: str) -> str:
+        """What a node said last on standard error, empty for nothing; known after `stop`."""
+        return self._last_errors.get(label, "")
 
     def start(self) -> None:
         """Starts all nodes, or none.
@@ -190,6 +195,7 @@ class Supervisor:
                 self._await_end(item, item.process, deadline)
         if self._output is not None:
             self._output.close(timeout_s=2.0)
+            self._last_errors = self._output.newest_errors
             self._output = None
         if self._temporary is not None:
             self._temporary.cleanup()

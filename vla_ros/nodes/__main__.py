@@ -6,6 +6,8 @@ import importlib
 import signal
 import sys
 
+from vla_ros.errors import VlaRosError
+
 EXECUTABLES = ("camera_node", "controller_node", "motion", "policy_node", "safety_node", "sim_node", "tf_node")
 
 
@@ -18,7 +20,12 @@ def main() -> int:
     # Imports take seconds: Ctrl-C then ends the process at once and without a traceback; `run` takes over after them.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     del sys.argv[1]
-    return int(importlib.import_module(f"vla_ros.nodes.{name}").main())
+    try:
+        module = importlib.import_module(f"vla_ros.nodes.{name}")
+    except VlaRosError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return int(module.main())
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class ControllerNode(LifecycleNode):
         self._is_alone = is_alone
         self.dt_s = 1.0 / self.config.rate_hz
         self.tick_s = Percentiles(2048)
-        self._is_active = False
+        self._is_active = self._is_configured = False
         self._is_braking = False
         self._state: ControllerState | None = None
         self._measured: RobotState | None = None
@@ -89,6 +89,8 @@ class ControllerNode(LifecycleNode):
     @logged_transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Builds the controller and its topics; nothing moves."""
+        if self._is_configured:
+            return super().on_configure(state)  # Configured before, and cleaned up since: all is still there.
         self._controller = CartesianController(RobotModel.from_config(self.robot), self.config)
         self._reader = messages.JointStateReader(self.robot.joint_names, "joint_states")
         self._commands = self.create_publisher(Float64MultiArray, self.robot.command.topic, RELIABLE)
@@ -108,6 +110,7 @@ class ControllerNode(LifecycleNode):
             )
         topics = [publisher.topic_name for publisher in (self._commands, self._joint_command)]
         self._watch = RivalWatch(self, lambda: topics, lambda _rivals: None)
+        self._is_configured = True
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -192,10 +195,6 @@ class ControllerNode(LifecycleNode):
         if is_newest:
             self._publish(command)
 
-    def on_stall(self, stall_s: float) -> None:
-        """Begins anew from where the arm is: it has stopped meanwhile."""
-        self._state = None
-
     def _has_lost_the_arm(self, state: ControllerState, measured: RobotState) -> bool:
         """Whether the arm is elsewhere than commanded: blocked, moved by hand, or put somewhere by a reset."""
         gap_rad = abs(state.command.positions - measured.positions)
@@ -254,12 +253,18 @@ class _Alone(ControllerNode):
 
     def __init__(self) -> None:
         super().__init__(is_alone=True)
-        self._loop = TickLoop(self.config.rate_hz, self._tick, lambda: now_ns(self), self._on_clock_jump, self.on_stall)
+        self._loop = TickLoop(
+            self.config.rate_hz, self._tick, lambda: now_ns(self), self._on_clock_jump, self._on_stall
+        )
         self.start()
         self._loop.start()
 
     def _tick(self, stamp_ns: int, is_newest: bool) -> None:
         self.step(stamp_ns, is_newest, self.target_from_topic(stamp_ns))
+
+    def _on_stall(self, stall_s: float) -> None:
+        self.get_logger().error(f"the loop stood still for {stall_s:.2f} s; the arm brakes until targets are fresh")
+        self._target = None
 
     def _on_clock_jump(self, jump_ns: int) -> None:
         self.get_logger().error(f"the clock jumped by {jump_ns * 1e-9:.3f} s; the arm brakes until targets are fresh")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from vla_ros.nodes.runtime import Percentiles
 
 LONGEST_CATCH_UP = 25
+TICKS_TO_REST = 150
 _CLOCK_JUMP_NS = 20_000_000
 
 
@@ -19,7 +20,8 @@ class TickLoop:
 
     A tick that comes late is still named by its nominal time, and ticks that were missed are called in a row, so that
     the motion stays on its time grid; only the newest of them is worth publishing. After a stall of more than
-    `LONGEST_CATCH_UP` ticks they are left out and `on_stall` is called.
+    `LONGEST_CATCH_UP` ticks `on_stall` is called first, for the motion to end; the ticks called after it are those of
+    coming to rest, and what is missing past `TICKS_TO_REST` of them is left out.
 
     Args:
         rate_hz: ticks per second.
@@ -96,9 +98,8 @@ class TickLoop:
                     self._on_clock_jump(drift_ns)
                 if late > LONGEST_CATCH_UP:
                     self._on_stall(late * self.period_ns * 1e-9)
-                else:
-                    for back in range(late, 0, -1):
-                        self._step(due_ns - back * self.period_ns + offset_ns, False)
+                for back in range(late, max(0, late - TICKS_TO_REST), -1):
+                    self._step(due_ns - back * self.period_ns + offset_ns, False)
                 self._step(due_ns + offset_ns, True)
                 self.ticks += 1
                 self.missed += late

@@ -28,7 +28,7 @@ class MotionLoop(Node):
         super().__init__("motion_loop")
         self._safety, self._controller = safety, controller
         rate_hz = controller.config.rate_hz
-        self._loop = TickLoop(rate_hz, self._tick, lambda: now_ns(self), safety.on_clock_jump, self._on_stall)
+        self._loop = TickLoop(rate_hz, self._tick, lambda: now_ns(self), safety.on_clock_jump, safety.on_stall)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self.create_timer(1.0, self._report)
         self._loop.start()
@@ -39,10 +39,6 @@ class MotionLoop(Node):
         self._controller.step(stamp_ns, is_newest, target)
         if is_newest:
             self._safety.finish_tick()
-
-    def _on_stall(self, stall_s: float) -> None:
-        self._safety.on_stall(stall_s)
-        self._controller.on_stall(stall_s)
 
     def _report(self) -> None:
         loop = self._loop

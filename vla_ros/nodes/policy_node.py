@@ -98,6 +98,8 @@ class PolicyNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads the policy, checks its contract against the rig, and makes the topics."""
         self._configure()
+        if self._thread.is_alive():
+            return super().on_configure(state)  # Configured before, and cleaned up since: all is still there.
         name = self.policy_config.name
         self._model = RobotModel.from_config(self.robot)
         self._builder = ObservationBuilder(self.contract, self._model.forward_kinematics)
@@ -123,6 +125,7 @@ class PolicyNode(LifecycleNode):
         self._events.publish(String(data=json.dumps(event)))
         with self._wake:
             self._is_active = True
+            self._task_number += 1  # What the policy planned before is over.
             self._wake.notify()
         return super().on_activate(state)
 
@@ -160,6 +163,7 @@ class PolicyNode(LifecycleNode):
 
     def _infer_loop(self) -> None:
         begun = 0
+        is_understood = False
         last_stamp_ns = 0
         next_s = time.monotonic()
         while True:
@@ -174,9 +178,8 @@ class PolicyNode(LifecycleNode):
                 continue
             if number != begun:
                 begun = number
-                if not self._begin(task):
-                    continue
-            if self._level == DiagnosticStatus.ERROR:
+                is_understood = self._begin(task)
+            if not is_understood:
                 time.sleep(0.05)
                 continue
             next_s = max(next_s + 1.0 / self.policy_config.rate_hz, time.monotonic())

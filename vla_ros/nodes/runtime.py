@@ -19,7 +19,8 @@ from typing import Any
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
 
 import rclpy
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle import Node as LifecycleNode
@@ -61,10 +62,29 @@ def newest_only(profile: QoSProfile) -> QoSProfile:
     )
 
 
-def parameter(node: Node, name: str, default: Any, description: str) -> Any:
-    """Declares a read-only parameter and returns its value."""
-    descriptor = ParameterDescriptor(description=description, read_only=True)
-    return node.declare_parameter(name, default, descriptor).value
+def parameter(
+    node: Node, name: str, default: Any, description: str, *, is_fixed: bool = True, least: int | None = None
+) -> Any:
+    """Declares a parameter and returns its value.
+
+    Args:
+        node: declares it.
+        name: of the parameter.
+        default: it has the type of this.
+        description: for whoever lists the parameters.
+        is_fixed: whether it can't be set later.
+        least: lower limit of an integer.
+
+    Raises:
+        VlaRosError: if it is given as another type or out of range.
+    """
+    descriptor = ParameterDescriptor(description=description, read_only=is_fixed)
+    if least is not None:
+        descriptor.integer_range = [IntegerRange(from_value=least, to_value=2**31 - 1, step=1)]
+    try:
+        return node.declare_parameter(name, default, descriptor).value
+    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+        raise VlaRosError(f"{node.get_name()}: {error}; {name!r} is: {description}") from error
 
 
 def required_parameter(node: Node, name: str, description: str) -> str:

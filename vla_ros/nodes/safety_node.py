@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
@@ -100,10 +100,8 @@ class SafetyNode(Node):
         self.create_service(Trigger, "safety/reset", self._on_reset)
         self._intake = ChunkIntake(self, self.robot, self._on_chunk, self._reject)
         self._intake.listen(TELEOP)
-        descriptor = ParameterDescriptor(
-            description="who may move the arm: a policy's name, teleop, or empty for nobody"
-        )
-        source = policy_name(str(self.declare_parameter("source", "", descriptor).value))
+        meaning = "who may move the arm: a policy's name, teleop, or empty for nobody"
+        source = policy_name(str(parameter(self, "source", "", meaning, is_fixed=False)))
         self._intake.listen(source)
         self.filter.select_source(source, now_ns(self))
         self._latch = StopLatch(state_folder() / f"stop{self.get_namespace().replace('/', '-').rstrip('-')}")
@@ -211,7 +209,7 @@ class SafetyNode(Node):
             self._fresh_chunks_ns.clear()
 
     def on_stall(self, stall_s: float) -> None:
-        """Holds: the arm has stopped meanwhile, and the motion planned is over."""
+        """Holds: the arm has stopped meanwhile, and the motion that was planned is over."""
         self.get_logger().error(f"the motion loop stood still for {stall_s:.2f} s; is the machine overloaded?")
         self.filter.drop_chunks(now_ns(self), f"the motion loop stood still for {stall_s:.2f} s")
 

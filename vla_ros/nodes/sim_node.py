@@ -7,7 +7,6 @@ import threading
 from concurrent.futures import Future
 
 import numpy as np
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64, Float64MultiArray
@@ -49,7 +48,7 @@ class SimNode(Node):
         self._rig = load_rig(required_parameter(self, "rig", "name of the rig, or its YAML file"))
         with_cameras = bool(parameter(self, "cameras", True, "draw and publish the rig's cameras"))
         self._robot = robot
-        seed = self.declare_parameter("seed", 0, ParameterDescriptor(description="of the next sim/reset")).value
+        seed = parameter(self, "seed", 0, "seed of the next sim/reset", is_fixed=False, least=0)
         self._world = World(robot, self._rig, int(seed))
         self._lock = threading.Lock()
         self._joint_command: FloatArray | None = None

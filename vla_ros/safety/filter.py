@@ -13,7 +13,8 @@ from vla_ros.geometry import se3
 from vla_ros.robots.config import ToolLimits
 from vla_ros.robots.state_buffer import JointStateBuffer
 from vla_ros.safety.config import SafetyConfig
-from vla_ros.safety.limits import ToolMotion, ToolRate, WorkspaceBox, at_rest
+from vla_ros.safety.continuation import joint_motion, tool_motion
+from vla_ros.safety.limits import StoppingRoom, ToolMotion, ToolRate, WorkspaceBox
 from vla_ros.types import (
     FloatArray,
     Intervention,
@@ -33,7 +34,7 @@ _ANCHOR_TOLERANCE_NS = 50_000_000
 _AT_REST = 1e-6
 # Part of the limits that leading over to a new chunk may use; the rest is the chunk's own.
 _BLEND_SHARE = 0.5
-# Part of the limits at the moment of engaging.
+# Part of the limits at the moment of engaging from rest; in motion, what the motion still takes of them.
 _SOFT_START = 0.2
 
 
@@ -67,12 +68,14 @@ class SafetyFilter:
                 min(config.angular_acceleration_rad_s2, tool_limits.angular_acceleration_rad_s2),
             ),
         )
+        self._limits = (self._box, self._rate, StoppingRoom(self._box, self._rate))
         self._timeline = ChunkTimeline(config.chunk_max_age_s)
         self._state = MotionState.IDLE
         self._reason = "no chunk since start"
         self._source = ""
         self._oldest_stamp_ns = 0
         self._engaged_ns = self._stepped_ns = 0
+        self._engaged_share = _SOFT_START
         self._motion: ToolMotion | None = None
         self._joint: JointTarget | None = None
         self._opening: float | None = None
@@ -140,22 +143,21 @@ class SafetyFilter:
             raise ChunkError(f"chunk of {chunk.source} has no anchor: {error}") from error
         is_tool = isinstance(chunk, ToolChunk)
         anchor = self._forward_kinematics(measured.positions) if is_tool else measured.positions
-        if self._state is not MotionState.RUNNING:
-            newest = states.newest()
-            if newest is None:
-                raise ChunkError(f"chunk of {chunk.source} before the first joint state; dropped")
-            self._seed(newest, is_tool)
-        elif is_tool != (self._motion is not None):
-            self._seed(measured, is_tool)
         is_engaging = self._state is not MotionState.RUNNING
-        # Who takes over a moving tool needs the whole limits, or the tool swings far out of the way before it obeys.
-        is_soft = is_engaging and (self._motion is None or bool(np.all(np.abs(self._motion.twist) < _AT_REST)))
-        scale = _BLEND_SHARE * (_SOFT_START if is_soft else self._soft_start(now_ns))
-        self._timeline.offer(chunk, now_ns, anchor, self._current(), self._blend_limits(is_tool, scale))
+        motion, joint, share = self._motion, self._joint, self._soft_start(now_ns)
+        if is_engaging or is_tool != (motion is not None):
+            newest = states.newest() or measured
+            motion = tool_motion(motion, joint, newest, self._forward_kinematics) if is_tool else None
+            joint = None if is_tool else joint_motion(joint, newest, self._opening)
+        if is_engaging:
+            share = _SOFT_START if motion is None else min(1.0, max(_SOFT_START, self._rate.share(motion)))
+        current = self._last_sample(motion, joint, now_ns)
+        self._timeline.offer(chunk, now_ns, anchor, current, self._blend_limits(is_tool, share))
+        # Nothing has changed until here, where nothing can be refused any more.
+        self._motion, self._joint = motion, joint
         if is_engaging:
             self._state, self._reason = MotionState.RUNNING, ""
-        if is_soft:
-            self._engaged_ns = now_ns
+            self._engaged_ns, self._engaged_share = now_ns, share
 
     def step(
         self, now_ns: int, dt_s: float, measured: RobotState | None
@@ -175,6 +177,9 @@ class SafetyFilter:
         sample = self._timeline.sample(now_ns) if self._state is MotionState.RUNNING else None
         if sample is None:
             return self._brake(now_ns, dt_s), self._verdict([])
+        if not sample.is_finite:
+            self._hold(f"the chunk of {self._source} leads to numbers that aren't finite")
+            return self._brake(now_ns, dt_s), self._verdict([Intervention("finite", self._reason)])
         if sample.gripper_opening is not None:
             self._opening = sample.gripper_opening
         if sample.positions is not None:
@@ -187,7 +192,7 @@ class SafetyFilter:
         motion = ToolMotion(sample.T_base_tcp, sample.velocity, sample.acceleration)
         acted = []
         scale = self._soft_start(now_ns)
-        for limit in (self._box, self._rate):
+        for limit in self._limits:
             motion, intervention = limit.apply(motion, self._motion, dt_s, scale)
             if intervention is not None:
                 acted.append(intervention)
@@ -204,7 +209,7 @@ class SafetyFilter:
             self._hold(f"joint target brings the tcp to {np.round(p, 3).tolist()} m, out of the workspace")
             return self._brake(now_ns, 0.0), self._verdict([Intervention("workspace", self._reason)])  # type: ignore[return-value]
         self._joint = JointTarget(now_ns, sample.positions, sample.velocity, self._opening)
-        if sample.is_exhausted:
+        if sample.is_exhausted and np.all(np.abs(sample.velocity) < _AT_REST):
             self._hold(f"the last chunk of {self._source} has ended; waiting for the next")
         return self._joint, self._verdict([])
 
@@ -215,13 +220,16 @@ class SafetyFilter:
             self._motion = self._rate.brake(self._motion, dt_s)
             return ToolTarget(now_ns, self._motion.T_base_tcp, self._motion.twist, self._opening)
         if self._joint is not None:
-            return JointTarget(now_ns, self._joint.positions, np.zeros_like(self._joint.velocities), self._opening)
-        return None
+            rest = np.zeros_like(self._joint.velocities)
+            self._joint = JointTarget(now_ns, self._joint.positions, rest, self._opening)
+        return self._joint
 
     def _check_measured(self, now_ns: int, measured: RobotState | None) -> None:
         if measured is None:
             if self._state is MotionState.IDLE:
                 self._reason = "no joint state yet; is the arm's driver running?"
+            elif self._state in (MotionState.RUNNING, MotionState.HOLDING):
+                self._fault("no joint state any more; has the driver's clock jumped?", now_ns)
             return
         silence_s = (now_ns - measured.stamp_ns) * _NS
         if silence_s > self.config.state_timeout_s:
@@ -231,7 +239,7 @@ class SafetyFilter:
             return
         if self._state is MotionState.FAULT:
             self._oldest_stamp_ns = now_ns
-            self._hold("joint states are back; waiting for a chunk")
+            self._hold(f"waiting for a chunk after a fault: {self._reason}")
             return
         if self._state is MotionState.RUNNING and self._motion is not None:
             gap = se3.pose_error(self._forward_kinematics(measured.positions), self._motion.T_base_tcp)
@@ -243,40 +251,25 @@ class SafetyFilter:
                     now_ns,
                 )
 
-    def _seed(self, measured: RobotState, is_tool: bool) -> None:
-        """Goes on from the last command where the arm follows it, else from what is measured."""
-        T_measured = self._forward_kinematics(measured.positions)
-        if not is_tool:
-            self._motion = None
-            self._joint = JointTarget(
-                measured.stamp_ns, measured.positions, np.zeros_like(measured.positions), self._opening
-            )
-            return
-        self._joint = None
-        if self._motion is not None:
-            gap = se3.pose_error(T_measured, self._motion.T_base_tcp)
-            if float(np.linalg.norm(gap[:3])) < 0.02 and float(np.linalg.norm(gap[3:])) < 0.1:
-                return
-        self._motion = at_rest(T_measured)
-
-    def _current(self) -> Sample | None:
-        if self._motion is not None:
-            motion = self._motion
-            return Sample(
-                motion.T_base_tcp, None, motion.twist, motion.acceleration, self._opening, self._stepped_ns, False
-            )
-        if self._joint is not None:
-            zero = np.zeros_like(self._joint.positions)
-            return Sample(
-                None, self._joint.positions, self._joint.velocities, zero, self._opening, self._stepped_ns, False
-            )
+    def _last_sample(self, motion: ToolMotion | None, joint: JointTarget | None, now_ns: int) -> Sample | None:
+        """What the timeline leads over from: as of the last tick."""
+        stamp_ns = self._stepped_ns or now_ns
+        if motion is not None:
+            twist, acceleration = motion.twist, motion.acceleration
+            return Sample(motion.T_base_tcp, None, twist, acceleration, self._opening, stamp_ns, False)
+        if joint is not None:
+            rest = np.zeros_like(joint.positions)
+            return Sample(None, joint.positions, joint.velocities, rest, self._opening, stamp_ns, False)
         return None
 
-    def _blend_limits(self, is_tool: bool, scale: float) -> OffsetLimits | None:
+    def _blend_limits(self, is_tool: bool, share: float) -> OffsetLimits | None:
         if self.config.blend_s <= 0.0:
             return None
         velocity, acceleration = self._joint_limits.velocity, self._joint_limits.acceleration
+        scale = _BLEND_SHARE * share
         if is_tool:
+            # The soft start is the rate's: a lead over as slow as that would last long after it.
+            scale = _BLEND_SHARE
             # The limits hold for norms: each of the three axes may take its share.
             velocity = np.repeat(self._rate.velocity, 3) / np.sqrt(3.0)
             acceleration = np.repeat(self._rate.acceleration, 3) / np.sqrt(3.0)
@@ -287,8 +280,9 @@ class SafetyFilter:
     def _soft_start(self, now_ns: int) -> float:
         if self.config.soft_start_s <= 0.0:
             return 1.0
-        share = (now_ns - self._engaged_ns) * _NS / self.config.soft_start_s
-        return min(1.0, _SOFT_START + (1.0 - _SOFT_START) * share)
+        # Ticks that are caught up with lie before the moment of engaging.
+        share = max(0.0, (now_ns - self._engaged_ns) * _NS / self.config.soft_start_s)
+        return min(1.0, self._engaged_share + (1.0 - self._engaged_share) * share)
 
     def _hold(self, reason: str) -> None:
         self._timeline.clear()

@@ -7,8 +7,14 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from vla_ros.errors import ConfigError
+
 INSTALL_COMMAND = "sudo apt-get install libosmesa6"
 DISABLED = "disable"
+# What MuJoCo takes on Linux; at any other its import fails.
+_KNOWN = frozenset(
+    ["disable", "disabled", "off", "false", "0", "enable", "enabled", "on", "true", "1", "glfw", "glx", "egl", "osmesa"]
+)
 
 # One library of each group has to load. libEGL.so.1 alone is only glvnd's dispatcher and draws nothing.
 _LIBRARIES: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -35,11 +41,21 @@ def choose_backend() -> str:
 
     Returns:
         The value of MUJOCO_GL in force.
+
+    Raises:
+        ConfigError: for a MUJOCO_GL that MuJoCo doesn't know.
     """
     os.environ.setdefault("LP_NUM_THREADS", "1")
     if not os.environ.get("MUJOCO_GL"):
         os.environ["MUJOCO_GL"] = next(iter(available_backends()), DISABLED)
-    return os.environ["MUJOCO_GL"]
+    backend = os.environ["MUJOCO_GL"]
+    if backend.lower().strip() not in _KNOWN:
+        raise ConfigError(
+            "environment variable MUJOCO_GL",
+            f"MuJoCo has no OpenGL backend {backend!r}",
+            "unset it, or choose egl, osmesa, glfw or disable",
+        )
+    return backend
 
 
 def _has_gpu() -> bool:
