@@ -18,7 +18,7 @@ from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 from vla_ros.config import load, package_share
 from vla_ros.control.cartesian_controller import CartesianController, ControllerReport, ControllerState
 from vla_ros.control.config import ControllerConfig
-from vla_ros.errors import ChunkError, SensorError
+from vla_ros.errors import ChunkError
 from vla_ros.nodes import chunk_messages, messages
 from vla_ros.nodes.loop import TickLoop
 from vla_ros.nodes.rivals import RivalWatch
@@ -35,6 +35,7 @@ from vla_ros.nodes.runtime import (
     required_parameter,
     run,
 )
+from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import JointCommand, JointTarget, RobotState, ToolTarget
@@ -69,7 +70,6 @@ class ControllerNode(LifecycleNode):
         self._is_braking = False
         self._state: ControllerState | None = None
         self._measured: RobotState | None = None
-        self._measured_opening: float | None = None
         self._sent_opening: float | None = None
         self._target: ToolTarget | JointTarget | None = None
         self._report: ControllerReport | None = None
@@ -92,14 +92,12 @@ class ControllerNode(LifecycleNode):
         if self._is_configured:
             return super().on_configure(state)  # Configured before, and cleaned up since: all is still there.
         self._controller = CartesianController(RobotModel.from_config(self.robot), self.config)
-        self._reader = messages.JointStateReader(self.robot.joint_names, "joint_states")
         self._commands = self.create_publisher(Float64MultiArray, self.robot.command.topic, RELIABLE)
         self._joint_command = self.create_publisher(JointState, "joint_command", RELIABLE)
         if self.robot.gripper is not None:
             self._gripper = self.create_publisher(Float64, "gripper/command", RELIABLE)
         if self._is_alone:
-            self.create_subscription(JointState, "joint_states", self._on_joint_state, newest_only(SENSOR))
-            self.create_subscription(JointState, "gripper/state", self._on_gripper, newest_only(SENSOR))
+            StateIntake(self, self.robot, newest_only(SENSOR), self.observe)
             read = functools.partial(chunk_messages.from_target_message, base_frame=self.robot.base_frame)
             read_joint = functools.partial(chunk_messages.from_joint_target_message, joint_names=self.robot.joint_names)
             self.create_subscription(
@@ -133,16 +131,6 @@ class ControllerNode(LifecycleNode):
             time.sleep(self.dt_s)
         self._is_active = False
         self._reason = "not active"
-
-    def _on_joint_state(self, message: JointState) -> None:
-        try:
-            self._measured = self._reader.read(message, self._measured_opening)
-        except SensorError as error:
-            self.get_logger().error(str(error), throttle_duration_sec=5.0)
-
-    def _on_gripper(self, message: JointState) -> None:
-        if message.position:
-            self._measured_opening = float(message.position[0])
 
     def _on_target(self, read: Any, message: MultiDOFJointTrajectory | JointTrajectory) -> None:
         try:

@@ -13,7 +13,6 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle import Node as LifecycleNode
-from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
@@ -35,12 +34,12 @@ from vla_ros.nodes.runtime import (
     required_parameter,
     run,
 )
+from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.observation.synchroniser import ObservationBuilder
 from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.registry import load_policy_config, make_policy
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
-from vla_ros.robots.state_buffer import JointStateBuffer
 from vla_ros.types import ActionChunk, Observation
 
 _STATE_TOLERANCE_NS = 50_000_000
@@ -103,13 +102,9 @@ class PolicyNode(LifecycleNode):
         name = self.policy_config.name
         self._model = RobotModel.from_config(self.robot)
         self._builder = ObservationBuilder(self.contract, self._model.forward_kinematics)
-        self._states = JointStateBuffer(capacity=256)
+        self._states = StateIntake(self, self.robot, newest_only(SENSOR), self._builder.add_state).states
         self._tool_chunks = self.create_publisher(MultiDOFJointTrajectory, f"policies/{name}/action_chunk", RELIABLE)
         self._joint_chunks = self.create_publisher(JointTrajectory, f"policies/{name}/joint_chunk", RELIABLE)
-        self._reader = messages.JointStateReader(self.robot.joint_names, "joint_states")
-        self._opening: float | None = None
-        self.create_subscription(JointState, "joint_states", self._on_joint_state, newest_only(SENSOR))
-        self.create_subscription(JointState, "gripper/state", self._on_gripper, newest_only(SENSOR))
         self.create_subscription(String, "task", self._on_task, RELIABLE)
         wanted = {spec.camera for spec in self.contract.observation.images.values()} & set(self.rig.cameras)
         self._cameras = CameraIntake(self, self.rig, wanted, self._model, self._states)
@@ -135,20 +130,6 @@ class PolicyNode(LifecycleNode):
             self._is_active = False
         self._say("not active")
         return super().on_deactivate(state)
-
-    def _on_joint_state(self, message: JointState) -> None:
-        try:
-            state = self._reader.read(message, self._opening)
-        except SensorError as error:
-            self.get_logger().error(str(error), throttle_duration_sec=5.0)
-            return
-        if not self._states.append(state) and self._states.jump_ns is not None:
-            self._states.clear()
-        self._builder.add_state(state)
-
-    def _on_gripper(self, message: JointState) -> None:
-        if message.position:
-            self._opening = float(message.position[0])
 
     def _on_task(self, message: String, info: Any) -> None:
         if info["source_timestamp"] < self._started_ns:

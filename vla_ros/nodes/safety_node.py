@@ -13,14 +13,13 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
 from vla_ros.actions.path import OffsetLimits
 from vla_ros.config import load, package_share
-from vla_ros.errors import ChunkError, SensorError, VlaRosError
+from vla_ros.errors import ChunkError, VlaRosError
 from vla_ros.nodes import chunk_messages, messages
 from vla_ros.nodes.chunk_intake import TELEOP, ChunkIntake
 from vla_ros.nodes.loop import TickLoop
@@ -30,7 +29,6 @@ from vla_ros.nodes.runtime import (
     RELIABLE,
     SENSOR,
     Percentiles,
-    newest_only,
     now_ns,
     parameter,
     raise_priority,
@@ -38,10 +36,10 @@ from vla_ros.nodes.runtime import (
     run,
     state_folder,
 )
+from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.policies.registry import policy_name
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
-from vla_ros.robots.state_buffer import JointStateBuffer
 from vla_ros.safety.config import SafetyConfig
 from vla_ros.safety.filter import SafetyFilter
 from vla_ros.safety.latch import StopLatch
@@ -74,27 +72,22 @@ class SafetyNode(Node):
         model = RobotModel.from_config(self.robot)
         joint_limits = OffsetLimits(model.velocity, model.acceleration, model.jerk)
         self.filter = SafetyFilter(config, self.robot.tool, model.forward_kinematics, joint_limits)
-        self.states = JointStateBuffer(capacity=1024)
+        self.states = StateIntake(self, self.robot, SENSOR).states
         self.chunk_latency_s = Percentiles()
         """Chunk on the wire until the end of the first tick that followed it."""
 
-        self._reader = messages.JointStateReader(self.robot.joint_names, "joint_states")
         self._notes: deque[Any] = deque()
         self._fresh_chunks_ns: list[int] = []
         self._latencies_s: deque[float] = deque(maxlen=256)
         self._last_verdict: Verdict | None = None
         self._published_ns = 0
         self._rejected = ""
-        self._opening: float | None = None
 
         self._target = self.create_publisher(MultiDOFJointTrajectory, "target", RELIABLE)
         self._joint_target = self.create_publisher(JointTrajectory, "joint_target", RELIABLE)
         self._verdicts = self.create_publisher(DiagnosticArray, "safety/verdict", RELIABLE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self._events = self.create_publisher(String, "episode/event", LATCHED)
-        self.create_subscription(JointState, "joint_states", self._on_joint_state, SENSOR)
-        if self.robot.gripper is not None:
-            self.create_subscription(JointState, "gripper/state", self._on_gripper, newest_only(SENSOR))
         self.create_subscription(String, "task", self._on_task, RELIABLE)
         self.create_service(Trigger, "safety/stop", self._on_stop)
         self.create_service(Trigger, "safety/reset", self._on_reset)
@@ -113,20 +106,6 @@ class SafetyNode(Node):
         self.create_timer(1.0, self._publish_diagnostics)
 
     # Callbacks: executor's thread.
-
-    def _on_joint_state(self, message: JointState) -> None:
-        try:
-            state = self._reader.read(message, self._opening)
-        except SensorError as error:
-            self.get_logger().error(str(error), throttle_duration_sec=5.0)
-            return
-        if not self.states.append(state) and self.states.jump_ns is not None:
-            self.get_logger().error(f"joint_states jumped by {self.states.jump_ns * 1e-9:.3f} s; starting over")
-            self.states.clear()
-
-    def _on_gripper(self, message: JointState) -> None:
-        if message.position:
-            self._opening = float(message.position[0])
 
     def _on_chunk(self, chunk: ToolChunk | JointChunk, sent_ns: int) -> None:
         self._notes.append((self._offer, chunk, sent_ns))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import sys
 
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from vla_ros.contract import load_rig
-from vla_ros.errors import SensorError
-from vla_ros.nodes import messages
 from vla_ros.nodes.runtime import LATCHED, SENSOR, newest_only, now_ns, parameter, required_parameter, run
+from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.tf import TransformBroadcaster
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.description import load_description
@@ -32,9 +30,7 @@ class TfNode(Node):
         rate_hz = float(parameter(self, "rate_hz", 20.0, "moving transforms per second"))
         description = load_description(robot)
         self._model = RobotModel(robot, description)
-        self._reader = messages.JointStateReader(robot.joint_names, "joint_states")
         self._newest: RobotState | None = None
-        self._opening = 0.0
         self._broadcaster = TransformBroadcaster(self)
         static = [
             (pose.parent, pose.child, pose.T_parent_child)
@@ -44,26 +40,18 @@ class TfNode(Node):
         self._broadcaster.send(static, now_ns(self), is_static=True)
         self._description = self.create_publisher(String, "robot_description", LATCHED)
         self._description.publish(String(data=description))
-        self.create_subscription(JointState, "joint_states", self._on_joint_state, newest_only(SENSOR))
-        if robot.gripper is not None:
-            self.create_subscription(JointState, "gripper/state", self._on_gripper, newest_only(SENSOR))
+        StateIntake(self, robot, newest_only(SENSOR), self._keep)
         self.create_timer(1.0 / rate_hz, self._broadcast)
 
-    def _on_joint_state(self, message: JointState) -> None:
-        try:
-            self._newest = self._reader.read(message, None)
-        except SensorError as error:
-            self.get_logger().error(str(error), throttle_duration_sec=5.0)
-
-    def _on_gripper(self, message: JointState) -> None:
-        if message.position:
-            self._opening = float(message.position[0])
+    def _keep(self, state: RobotState) -> None:
+        self._newest = state
 
     def _broadcast(self) -> None:
         state, self._newest = self._newest, None
         if state is None:
             return
-        poses = self._model.link_poses(state.positions, self._opening)
+        opening = 0.0 if state.gripper_opening is None else state.gripper_opening
+        poses = self._model.link_poses(state.positions, opening)
         edges = [(pose.parent, pose.child, pose.T_parent_child) for pose in poses]
         self._broadcaster.send(edges, state.stamp_ns, is_static=False)
 
