@@ -109,7 +109,8 @@ class Arm:
 
     def await_free(self) -> None:
         """Waits for the end of a disturbance, and forgets it."""
-        self._wait(lambda: self.state == "holding" and "stood still" not in self.reasons, "the filter to hold")
+        is_free = ("idle", "holding")
+        self._wait(lambda: self.state in is_free and "stood still" not in self.reasons, "the filter to hold")
         self.disturbance = ""
 
     def await_verdict(self, *words: str) -> None:
@@ -605,6 +606,8 @@ def test_deactivated_controller_brakes_first_and_then_commands_nothing(arm: Arm)
     start = arm.tcp()
     arm.send(arm.chunk(0.0, 0.2, 0.0))
     arm.await_motion(1, 0.03, start)
+    # The filter goes on, and finds that the arm doesn't follow.
+    arm.expects_fault = True
     assert change_state(arm, Transition.TRANSITION_DEACTIVATE)
     assert get_state(arm) == "inactive"
     # The newest command is at rest, and it is the last.
