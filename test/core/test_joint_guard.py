@@ -54,7 +54,7 @@ def test_judge_of_this_file_sees_each_kind_of_exceedance() -> None:
 
 
 @pytest.mark.parametrize("dt_s", [0.002, 0.004])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_adversarial_targets_never_exceed_a_limit(seed: int, dt_s: float) -> None:
     rng = np.random.default_rng(seed)
     wanted, last = [], np.zeros(3)
@@ -78,7 +78,7 @@ def test_adversarial_targets_never_exceed_a_limit(seed: int, dt_s: float) -> Non
     assert exceedances(commands, LIMITS, dt_s) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.floats(-5, 5), min_size=3, max_size=3), min_size=1, max_size=80), st.integers(1, 40))
 def test_any_targets_keep_the_limits(targets: list[list[float]], hold: int) -> None:
     commands, _ = run(np.repeat(np.array(targets), hold, axis=0))
@@ -114,7 +114,7 @@ def test_reference_that_was_lost_is_caught_up_with() -> None:
 
 
 @pytest.mark.parametrize("size", [1e-7, 1e-5, 1e-3, 0.03, 0.3])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_gap_closes_and_stays_closed(size: float, seed: int) -> None:
     """However the wanted motion was jerked about, once it rests the joints come to rest on it and swing no more."""
     rng = np.random.default_rng(seed)

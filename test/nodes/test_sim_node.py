@@ -85,8 +85,10 @@ def best_rate_hz(heard: list[Any], window: int) -> float:
     return 1e9 * window / float(np.min(stamps[window:] - stamps[:-window])) if len(stamps) > window else 0.0
 
 
-def test_topics_have_the_names_and_types_of_the_design(sim: Sim) -> None:
+def test_topics_have_the_names_and_types_of_the_design(sim: Sim, patience) -> None:
     node = sim.peer.node
+    patience(lambda: "sim_node" in node.get_node_names(), "sim_node in the graph")
+    patience(lambda: node.count_publishers("/sim/ground_truth"), "its topics")
     published = dict(node.get_publisher_names_and_types_by_node("sim_node", "/"))
     expected = {
         "/joint_states": "sensor_msgs/msg/JointState",
