@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import vla_ros.sim  # isort: skip # Settles MUJOCO_GL before anything imports mujoco.  # noqa: F401
 
+import ctypes
 import itertools
 import os
 import signal
@@ -93,13 +94,24 @@ def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = PATIE
     return value
 
 
+_prctl = getattr(ctypes.CDLL(None), "prctl", lambda *_: 0)
+
+
+def _end_with_parent() -> None:
+    """A test run that is killed leaves no node behind, which would talk into the next run."""
+    pr_set_pdeathsig = 1
+    _prctl(pr_set_pdeathsig, int(signal.SIGTERM), 0, 0, 0)
+
+
 class Process(subprocess.Popen[bytes]):
     """A process with all that it prints in a file."""
 
     def __init__(self, words: Sequence[str], log: Path, environ: Mapping[str, str]) -> None:
         self.log = log
         with log.open("wb") as file:
-            super().__init__(words, stdout=file, stderr=subprocess.STDOUT, cwd=CHECKOUT, env=environ)
+            super().__init__(
+                words, stdout=file, stderr=subprocess.STDOUT, cwd=CHECKOUT, env=environ, preexec_fn=_end_with_parent
+            )
 
     @property
     def text(self) -> str:

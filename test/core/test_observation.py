@@ -303,7 +303,10 @@ def test_frames_and_states_may_come_from_other_threads() -> None:
             failures.append(error)
 
     def build_one(count: int) -> None:
-        seen = made.build(SECOND, "")
+        try:
+            seen = made.build(SECOND, "")
+        except SensorError:
+            return  # One thread ran so far ahead that the others' newest has nothing beside it: that is said, not torn.
         # The state's position tells its time, so a torn observation would show.
         assert seen.T_base_tcp[0, 3] == pytest.approx(min(seen.stamp_ns / SECOND, 5.0), abs=0.051)
 
@@ -320,4 +323,4 @@ def test_frames_and_states_may_come_from_other_threads() -> None:
         feeder.start()
     for feeder in feeders:
         feeder.join()
-    assert [error for error in failures if "nearest joint state" not in str(error)] == []
+    assert failures == []
