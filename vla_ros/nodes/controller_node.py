@@ -25,7 +25,6 @@ from vla_ros.nodes.rivals import RivalWatch
 from vla_ros.nodes.runtime import (
     RELIABLE,
     SENSOR,
-    Percentiles,
     autostart,
     logged_transition,
     newest_only,
@@ -65,7 +64,6 @@ class ControllerNode(LifecycleNode):
         self._autostart = bool(parameter(self, "autostart", True, "activate without being asked"))
         self._is_alone = is_alone
         self.dt_s = 1.0 / self.config.rate_hz
-        self.tick_s = Percentiles(2048)
         self._is_active = self._is_configured = False
         self._is_braking = False
         self._state: ControllerState | None = None
