@@ -179,14 +179,12 @@ class JointCommand:
     """What is sent to the arm.
 
     Attributes:
-        stamp_ns: nominal time of the tick.
         positions: (n,) rad.
         velocities: (n,) rad/s.
         accelerations: (n,) rad/s^2.
         gripper_opening: commanded opening, None before the first.
     """
 
-    stamp_ns: int
     positions: FloatArray
     velocities: FloatArray
     accelerations: FloatArray

@@ -73,8 +73,8 @@ class Run:
 
 def run(controller: CartesianController, state: ControllerState, targets: list[Target]) -> Run:
     commands, reports = [], []
-    for index, target in enumerate(targets):
-        state, command, report = controller.step(state, target, (index + 1) * TICK_NS)
+    for target in targets:
+        state, command, report = controller.step(state, target, controller.dt_s)
         commands.append(command)
         reports.append(report)
     return Run(state, commands, reports)
@@ -126,9 +126,9 @@ def test_step_is_pure(controller: CartesianController) -> None:
     state = controller.init(controller.model.home, 0.5)
     for target in random_targets(rng, controller.model, 300):
         before, before_target = copy.deepcopy(state), copy.deepcopy(target)
-        new, command, report = controller.step(state, target, 7)
-        controller.step(new, random_targets(rng, controller.model, 1)[0], 8)
-        again, command_again, report_again = controller.step(state, target, 7)
+        new, command, report = controller.step(state, target, controller.dt_s)
+        controller.step(new, random_targets(rng, controller.model, 1)[0], controller.dt_s)
+        again, command_again, report_again = controller.step(state, target, controller.dt_s)
         for a, b in ((new, again), (state, before)):
             np.testing.assert_array_equal(a.reference, b.reference)
             np.testing.assert_array_equal(a.command.history, b.command.history)
@@ -311,7 +311,9 @@ def test_reported_singular_value_is_of_the_joints_that_may_move() -> None:
     )
     model = RobotModel.from_config(replace(robot, joints=frozen))
     controller = CartesianController(model, ControllerConfig())
-    _, _, report = controller.step(controller.init(model.home), tool(model.forward_kinematics(model.home)), 1)
+    _, _, report = controller.step(
+        controller.init(model.home), tool(model.forward_kinematics(model.home)), controller.dt_s
+    )
     # Five joints can't do all of the tool's six directions.
     assert report.sigma_min == pytest.approx(0.0, abs=1e-9)
 
@@ -420,7 +422,7 @@ class Stack:
             measured = self.state.command
             self.states.append(RobotState(self.now_ns - TICK_NS // 2, measured.positions, measured.velocities))
             target, _ = self.filter.step(self.now_ns, self.controller.dt_s, self.states.newest())
-            self.state, command, _ = self.controller.step(self.state, target, self.now_ns)
+            self.state, command, _ = self.controller.step(self.state, target, self.controller.dt_s)
             self.positions.append(command.positions)
         return self.filter.state
 

@@ -649,7 +649,7 @@ def test_order_to_brake_is_obeyed_whenever_in_a_tick_it_comes(controller) -> Non
     period_ns = round(1e9 * controller.dt_s)
     sent: list[JointCommand] = []
     publish = controller._publish
-    controller._publish = lambda command: (sent.append(command), publish(command))
+    controller._publish = lambda command, stamp_ns: (sent.append(command), publish(command, stamp_ns))
     stamp_ns = 0
 
     def tick(on_solve: Callable[[], None] = lambda: None) -> None:

@@ -77,21 +77,21 @@ class CartesianController:
         return ControllerState(positions, at_rest(positions), gripper_opening)
 
     def step(
-        self, state: ControllerState, target: ToolTarget | JointTarget | None, stamp_ns: int
+        self, state: ControllerState, target: ToolTarget | JointTarget | None, dt_s: float
     ) -> tuple[ControllerState, JointCommand, ControllerReport]:
         """One tick.
 
         Args:
             state: of the tick before.
             target: where to be at the end of this tick; None to brake and hold.
-            stamp_ns: nominal time of the tick.
+            dt_s: duration of the tick; the one that `config.rate_hz` makes.
         """
         interventions: list[Intervention] = []
         wanted, sigma_min = self._wanted(state, target, interventions)
         if target is None or wanted is None:
             command = self.guard.brake(state.command)
             state = ControllerState(command.positions, command, state.gripper_opening)
-            return state, _sent(state, stamp_ns), ControllerReport(tuple(interventions), sigma_min, False)
+            return state, _sent(state), ControllerReport(tuple(interventions), sigma_min, False)
         reference = np.clip(wanted, self.limits.lower, self.limits.upper)
         if np.any(np.abs(reference - wanted) > 1e-9):
             joint = int(np.argmax(np.abs(reference - wanted)))
@@ -111,7 +111,7 @@ class CartesianController:
             )
         opening = state.gripper_opening if target.gripper_opening is None else target.gripper_opening
         state = ControllerState(reference, command, opening)
-        return state, _sent(state, stamp_ns), ControllerReport(tuple(interventions), sigma_min, not is_wanted)
+        return state, _sent(state), ControllerReport(tuple(interventions), sigma_min, not is_wanted)
 
     def _wanted(
         self, state: ControllerState, target: ToolTarget | JointTarget | None, interventions: list[Intervention]
@@ -169,9 +169,9 @@ class CartesianController:
         return twist
 
 
-def _sent(state: ControllerState, stamp_ns: int) -> JointCommand:
+def _sent(state: ControllerState) -> JointCommand:
     motion = state.command
-    return JointCommand(stamp_ns, motion.positions, motion.velocities, motion.accelerations, state.gripper_opening)
+    return JointCommand(motion.positions, motion.velocities, motion.accelerations, state.gripper_opening)
 
 
 def _is_finite(target: ToolTarget | JointTarget) -> bool:

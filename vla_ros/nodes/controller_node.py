@@ -174,12 +174,12 @@ class ControllerNode(LifecycleNode):
         hold = self._reason_to_hold(stamp_ns, measured)
         if hold:
             target = None
-        self._state, command, self._report = self._controller.step(self._state, target, stamp_ns)
+        self._state, command, self._report = self._controller.step(self._state, target, self.dt_s)
         self._ticks += 1
         self._clipped += self._report.is_clipped
         self._reason = hold or ("following" if target is not None else "holding: no target")
         if is_newest:
-            self._publish(command)
+            self._publish(command, stamp_ns)
 
     def _has_lost_the_arm(self, state: ControllerState, measured: RobotState) -> bool:
         """Whether the arm is elsewhere than commanded: blocked, moved by hand, or put somewhere by a reset."""
@@ -201,9 +201,9 @@ class ControllerNode(LifecycleNode):
             return f"holding: two publishers: {self._watch.rivals}"
         return "deactivating" if self._is_braking else ""
 
-    def _publish(self, command: JointCommand) -> None:
+    def _publish(self, command: JointCommand, stamp_ns: int) -> None:
         self._commands.publish(Float64MultiArray(data=command.positions.tolist()))
-        self._joint_command.publish(messages.to_joint_command(command, self.robot.joint_names))
+        self._joint_command.publish(messages.to_joint_command(command, self.robot.joint_names, stamp_ns))
         opening = command.gripper_opening
         if self.robot.gripper is None or opening is None:
             return

@@ -121,9 +121,9 @@ def to_joint_state(
     return message
 
 
-def to_joint_command(command: JointCommand, names: Sequence[str]) -> JointState:
-    """What was sent in a tick, for `joint_command`."""
-    return to_joint_state(command.stamp_ns, names, command.positions, command.velocities)
+def to_joint_command(command: JointCommand, names: Sequence[str], stamp_ns: int) -> JointState:
+    """What was sent in the tick of a nominal time, for `joint_command`."""
+    return to_joint_state(stamp_ns, names, command.positions, command.velocities)
 
 
 _LEVELS = {
