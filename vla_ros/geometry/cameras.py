@@ -8,7 +8,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from vla_ros.errors import SensorError
 from vla_ros.types import CameraModel, FloatArray, ImageArray
+
+# k1, k2, p1, p2, then k3, then k4, k5, k6.
+_COEFFICIENTS = (0, 4, 5, 8)
+_NEWTON_STEPS = 12
 
 
 def camera_from_fov(width: int, height: int, fovy_rad: float) -> CameraModel:
@@ -28,23 +33,67 @@ def calibrated_camera(
 
 
 def project(camera: CameraModel, points_cam: FloatArray) -> FloatArray:
-    """(n, 3) points in the optical frame, m, to (n, 2) pixels. Points behind the camera give NaN."""
+    """(n, 3) points in the optical frame, m, to (n, 2) pixels.
+
+    NaN for points that the camera doesn't show: behind it, or so far aside that the lens's polynomial has turned back.
+
+    Raises:
+        SensorError: for a lens that isn't OpenCV's with 4, 5 (plumb_bob) or 8 (rational_polynomial) coefficients.
+    """
     points = np.asarray(points_cam, dtype=np.float64).reshape(-1, 3)
-    zero = np.zeros(3)
-    pixels, _ = cv2.projectPoints(points, zero, zero, camera.K, np.array(camera.distortion))
-    out = np.asarray(pixels, dtype=np.float64).reshape(-1, 2)
-    out[points[:, 2] <= 0.0] = np.nan
-    return out
+    pixels, _ = _distorted(camera, points)
+    is_shown = points[:, 2] > 0.0
+    if camera.distortion:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gap = np.abs(pixel_rays(camera, pixels) * points[:, 2:] - points).max(axis=1, initial=0.0)
+        is_shown &= gap <= 1e-6 * np.abs(points).max(axis=1, initial=0.0)
+    pixels[~is_shown] = np.nan
+    return pixels
 
 
 def pixel_rays(camera: CameraModel, pixels: FloatArray) -> FloatArray:
-    """(n, 2) pixels to (n, 3) directions in the optical frame with z = 1, the lens undone."""
-    points = np.asarray(pixels, dtype=np.float64).reshape(-1, 1, 2)
-    if camera.distortion:
-        ideal = cv2.undistortPoints(points, camera.K, np.array(camera.distortion)).reshape(-1, 2)
-    else:
-        ideal = (points[:, 0] - camera.K[:2, 2]) / camera.K[[0, 1], [0, 1]]
-    return np.column_stack([ideal, np.ones(len(ideal))])
+    """(n, 2) pixels to (n, 3) directions in the optical frame with z = 1, the lens undone.
+
+    NaN where the lens's polynomial reaches no such pixel.
+
+    Raises:
+        SensorError: as `project`.
+    """
+    seen = np.asarray(pixels, dtype=np.float64).reshape(-1, 2)
+    rays = np.ones((len(seen), 3))
+    rays[:, :2] = (seen - camera.K[:2, 2]) / camera.K[[0, 1], [0, 1]]
+    if not camera.distortion:
+        return rays
+    # Newton's method: OpenCV's own way back stops after five steps, up to a pixel away in the corners of a wide lens.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        for _ in range(_NEWTON_STEPS):
+            reached, J = _distorted(camera, rays)
+            misses = seen - reached
+            if np.all(np.abs(misses) < 1e-9):
+                return rays
+            (du, dv), (a, b), (c, d) = misses.T, J[:, 0].T, J[:, 1].T
+            rays[:, :2] += np.stack([d * du - b * dv, a * dv - c * du], axis=-1) / (a * d - b * c)[:, None]
+    rays[~(np.abs(misses) < 1e-6).all(axis=1)] = np.nan
+    return rays
+
+
+def _distorted(camera: CameraModel, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(n, 2) pixels of points in the optical frame and their (n, 2, 2) derivatives by the points' x and y."""
+    if len(points) == 0:
+        return np.zeros((0, 2)), np.zeros((0, 2, 2))
+    zero = np.zeros(3)
+    pixels, J = cv2.projectPoints(points, zero, zero, camera.K, _lens(camera))
+    J = np.asarray(J, dtype=np.float64).reshape(len(points), 2, -1)
+    return np.asarray(pixels, dtype=np.float64).reshape(-1, 2), J[:, :, 3:5]
+
+
+def _lens(camera: CameraModel) -> FloatArray:
+    if len(camera.distortion) not in _COEFFICIENTS:
+        raise SensorError(
+            f"a lens with {len(camera.distortion)} coefficients isn't known; plumb_bob has 4 or 5, rational_polynomial "
+            "8; have other images rectified by their driver"
+        )
+    return np.array(camera.distortion)
 
 
 def intersect_plane(camera: CameraModel, T_base_cam: FloatArray, pixels: FloatArray, height_m: float) -> FloatArray:
@@ -69,10 +118,14 @@ def intersect_plane(camera: CameraModel, T_base_cam: FloatArray, pixels: FloatAr
 
 
 def undistort(image: ImageArray, camera: CameraModel) -> ImageArray:
-    """The image an ideal camera with the same K would have taken."""
+    """The image an ideal camera with the same K would have taken.
+
+    Raises:
+        SensorError: as `project`.
+    """
     if not camera.distortion:
         return image
-    return np.asarray(cv2.undistort(image, camera.K, np.array(camera.distortion)), dtype=np.uint8)
+    return np.asarray(cv2.undistort(image, camera.K, _lens(camera)), dtype=np.uint8)
 
 
 def crop_and_resize(camera: CameraModel, crop_xywh: tuple[int, int, int, int], width: int, height: int) -> CameraModel:
