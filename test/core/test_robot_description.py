@@ -19,7 +19,7 @@ from vla_ros.robots.description import load_description
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray
 
-OURS = ["panda", "ur5e"]
+OURS = ["panda", "fr3", "ur5e", "ur10e"]
 # Sums of about ten products of numbers near 1 in double precision; a link wrong by a micrometre is 1000 times more.
 EXACT = 1e-9
 
@@ -50,45 +50,94 @@ def test_panda_kinematics_are_those_of_example_robot_data(tcp_frame: str) -> Non
         assert angle_between(T_base_tcp[:3, :3], data.oMf[frame].rotation) < EXACT
 
 
-def ur5e_by_denavit_hartenberg(q: FloatArray) -> FloatArray:
-    """Pose of the tool flange in the controller's base.
+def franka_by_denavit_hartenberg(q: FloatArray) -> FloatArray:
+    """Pose of the flange in the base.
 
-    Source: Universal Robots, "DH parameters for calculations of kinematics and dynamics", UR5e, classic convention
-    Rz(theta) Tz(d) Tx(a) Rx(alpha).
+    Source: Franka's FCI documentation, "Robot and interface specifications", modified convention (Craig)
+    Rx(alpha) Tx(a) Rz(theta) Tz(d); the same table for the Panda and the FR3.
     """
     table = [
         # a, d, alpha
+        (0.0, 0.333, 0.0),
+        (0.0, 0.0, -np.pi / 2),
+        (0.0, 0.316, np.pi / 2),
+        (0.0825, 0.0, np.pi / 2),
+        (-0.0825, 0.384, -np.pi / 2),
+        (0.0, 0.0, np.pi / 2),
+        (0.088, 0.0, np.pi / 2),
+        (0.0, 0.107, 0.0),
+    ]
+    T = np.eye(4)
+    for theta, (a, d, alpha) in zip([*q, 0.0], table, strict=True):
+        c, s, ca, sa = np.cos(theta), np.sin(theta), np.cos(alpha), np.sin(alpha)
+        T = T @ np.array([[c, -s, 0, a], [s * ca, c * ca, -sa, -d * sa], [s * sa, c * sa, ca, d * ca], [0, 0, 0, 1]])
+    return T
+
+
+@pytest.mark.parametrize("name", ["panda", "fr3"])
+def test_franka_kinematics_are_those_of_the_published_denavit_hartenberg_table(name: str) -> None:
+    config = load_robot(name)
+    model = RobotModel.from_config(replace(config, tcp_frame=f"{name}_link8"))
+    with_hand = RobotModel.from_config(config)
+    # The hand is screwed on at 45 degrees; its tcp is 103.4 mm out (Franka hand manual).
+    s = np.sqrt(0.5)
+    T_flange_tcp = np.array([[s, s, 0, 0], [-s, s, 0, 0], [0, 0, 1, 0.1034], [0, 0, 0, 1]])
+    for q in random_configurations(model, 1000, seed=8):
+        expected = franka_by_denavit_hartenberg(q)
+        np.testing.assert_allclose(model.forward_kinematics(q), expected, atol=EXACT)
+        np.testing.assert_allclose(with_hand.forward_kinematics(q), expected @ T_flange_tcp, atol=EXACT)
+
+
+# Classic convention Rz(theta) Tz(d) Tx(a) Rx(alpha): a, d, alpha.
+# Source: Universal Robots, "DH parameters for calculations of kinematics and dynamics".
+UR_TABLES = {
+    "ur5e": [
         (0.0, 0.1625, np.pi / 2),
         (-0.425, 0.0, 0.0),
         (-0.3922, 0.0, 0.0),
         (0.0, 0.1333, np.pi / 2),
         (0.0, 0.0997, -np.pi / 2),
         (0.0, 0.0996, 0.0),
-    ]
+    ],
+    "ur10e": [
+        (0.0, 0.1807, np.pi / 2),
+        (-0.6127, 0.0, 0.0),
+        (-0.57155, 0.0, 0.0),
+        (0.0, 0.17415, np.pi / 2),
+        (0.0, 0.11985, -np.pi / 2),
+        (0.0, 0.11655, 0.0),
+    ],
+}
+
+
+def ur_by_denavit_hartenberg(name: str, q: FloatArray) -> FloatArray:
+    """Pose of the tool flange in the controller's base."""
     T = np.eye(4)
-    for theta, (a, d, alpha) in zip(q, table, strict=True):
+    for theta, (a, d, alpha) in zip(q, UR_TABLES[name], strict=True):
         c, s, ca, sa = np.cos(theta), np.sin(theta), np.cos(alpha), np.sin(alpha)
         T = T @ np.array([[c, -s * ca, s * sa, a * c], [s, c * ca, -c * sa, a * s], [0, sa, ca, d], [0, 0, 0, 1]])
     return T
 
 
-def test_ur5e_kinematics_are_those_of_the_published_denavit_hartenberg_table() -> None:
-    model = RobotModel.from_config(replace(load_robot("ur5e"), base_frame="base", tcp_frame="tool0"))
+@pytest.mark.parametrize("name", UR_TABLES)
+def test_ur_kinematics_are_those_of_the_published_denavit_hartenberg_table(name: str) -> None:
+    model = RobotModel.from_config(replace(load_robot(name), base_frame="base", tcp_frame="tool0"))
     for q in random_configurations(model, 1000, seed=2):
         T_base_tool0 = model.forward_kinematics(q)
-        expected = ur5e_by_denavit_hartenberg(q)
+        expected = ur_by_denavit_hartenberg(name, q)
         assert np.linalg.norm(T_base_tool0[:3, 3] - expected[:3, 3]) < EXACT
         assert angle_between(T_base_tool0[:3, :3], expected[:3, :3]) < EXACT
 
 
-def test_ur5e_base_link_looks_the_other_way_than_the_controllers_base() -> None:
+@pytest.mark.parametrize(("name", "reach_m"), [("ur5e", 0.425 + 0.3922), ("ur10e", 0.6127 + 0.57155)])
+def test_ur_base_link_looks_the_other_way_than_the_controllers_base(name: str, reach_m: float) -> None:
     """Stretched out at q = 0 the arm points along -x of the controller's base, so along +x of base_link."""
-    config = load_robot("ur5e")
+    config = load_robot(name)
     q = np.zeros(6)
     in_base_link = RobotModel.from_config(replace(config, tcp_frame="tool0")).forward_kinematics(q)
-    assert in_base_link[0, 3] == pytest.approx(0.425 + 0.3922)
+    assert in_base_link[0, 3] == pytest.approx(reach_m)
     half_a_turn = np.diag([-1.0, -1.0, 1.0, 1.0])
-    np.testing.assert_allclose(in_base_link, half_a_turn @ ur5e_by_denavit_hartenberg(q), atol=EXACT)
+    np.testing.assert_allclose(in_base_link, half_a_turn @ ur_by_denavit_hartenberg(name, q), atol=EXACT)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -108,10 +157,11 @@ def relative_pose(description: str, reference: str, frame: str) -> FloatArray:
     return np.asarray(M_reference.actInv(M_frame).homogeneous)
 
 
-def test_the_wrist_camera_stands_at_the_same_pose_in_the_tcp_on_both_arms() -> None:
+def test_the_wrist_camera_stands_at_the_same_pose_in_the_tcp_on_all_arms() -> None:
     configs = [load_robot(name) for name in OURS]
     poses = [relative_pose(load_description(c), c.tcp_frame, "camera_wrist_optical_frame") for c in configs]
-    np.testing.assert_allclose(poses[0], poses[1], atol=EXACT)
+    for pose in poses[1:]:
+        np.testing.assert_allclose(pose, poses[0], atol=EXACT)
     np.testing.assert_allclose(poses[0][:3, 3], [0.08, 0.0, -0.075], atol=EXACT)
     # Worked by hand: 20 degrees from the tool axis towards it; right is the tcp's +y.
     s, c = np.sin(np.deg2rad(20.0)), np.cos(np.deg2rad(20.0))

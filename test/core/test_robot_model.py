@@ -189,7 +189,7 @@ def test_limits_that_do_not_meet_are_refused(small: RobotConfig) -> None:
             r"joints: no movable joint 'turns'.*mean 'turn'\?",
         ),
         ({"joints": (joint("turn"), joint("bend"), joint("tipping"))}, "no movable joint 'tipping'"),
-        ({"joints": (joint("a_dish_joint"), joint("bend"), joint("fold"))}, "'a_dish_joint' isn't revolute"),
+        ({"joints": (joint("a_dish_joint"), joint("bend"), joint("fold"))}, "'tip' isn't moved by a_dish_joint"),
         (
             {"joints": (joint("turn"), joint("bend"), joint("slide"))},
             "slide both in the arm's joints and in the gripper",

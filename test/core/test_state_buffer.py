@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_ros.errors import SensorError
+from vla_ros.robots.config import load_robot
+from vla_ros.robots.model import RobotModel
 from vla_ros.robots.state_buffer import JointStateBuffer, StampOutsideBufferError
 from vla_ros.types import RobotState
 
@@ -59,6 +62,85 @@ def test_a_line_is_given_back_between_the_oldest_kept_and_the_newest(
     with pytest.raises(StampOutsideBufferError) as before:
         buffer.at(kept[0] - 1)
     assert before.value.distance_ns == 1
+
+
+JUMP_NS = 500 * MS
+# Steps of the stamps: in order, twice the same, out of order, and past the limit either way.
+STEPS = st.one_of(
+    st.integers(1, 20 * MS),
+    st.just(0),
+    st.integers(-20 * MS, -1),
+    st.integers(JUMP_NS, 3 * JUMP_NS),
+    st.integers(-3 * JUMP_NS, -JUMP_NS),
+)
+
+
+def looked_up(kept: list[RobotState], stamp_ns: int, tolerance_ns: int) -> float | None:
+    """Position at a time by walking over all states, None where none may be given."""
+    for before, after in pairwise(kept):
+        if before.stamp_ns <= stamp_ns <= after.stamp_ns and after.stamp_ns - before.stamp_ns <= JUMP_NS:
+            share = (stamp_ns - before.stamp_ns) / (after.stamp_ns - before.stamp_ns)
+            return float((1.0 - share) * before.positions[0] + share * after.positions[0])
+    distance_ns, nearest = min((abs(kept_state.stamp_ns - stamp_ns), i) for i, kept_state in enumerate(kept))
+    return float(kept[nearest].positions[0]) if distance_ns <= tolerance_ns else None
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    steps=st.lists(st.tuples(STEPS, st.floats(-3.0, 3.0)), min_size=1, max_size=40),
+    capacity=st.integers(2, 8),
+    tolerance_ns=st.sampled_from([0, 5 * MS, JUMP_NS]),
+    data=st.data(),
+)
+def test_whatever_the_stamps_do_the_buffer_answers_as_a_plain_list_would(
+    steps: list[tuple[int, float]], capacity: int, tolerance_ns: int, data: st.DataObject
+) -> None:
+    buffer, taken, jump_ns = JointStateBuffer(capacity, JUMP_NS), [state(10_000 * MS)], None
+    assert buffer.append(taken[0])
+    for step_ns, value in steps:
+        offered = state(taken[-1].stamp_ns + step_ns, value)
+        assert buffer.append(offered) == (step_ns > 0)
+        jump_ns = step_ns if abs(step_ns) > JUMP_NS else jump_ns
+        taken += [offered] if step_ns > 0 else []
+        assert buffer.jump_ns == jump_ns
+        assert (buffer.refusal is None) == (step_ns > 0)
+        assert buffer.newest() is taken[-1]
+        kept = taken[-capacity:]
+        assert len(buffer) == len(kept)
+
+        asked = data.draw(st.integers(kept[0].stamp_ns - 2 * JUMP_NS, kept[-1].stamp_ns + 2 * JUMP_NS))
+        expected = looked_up(kept, asked, tolerance_ns)
+        if expected is None:
+            with pytest.raises(StampOutsideBufferError) as caught:
+                buffer.at(asked, tolerance_ns)
+            assert abs(caught.value.distance_ns) == min(abs(kept_state.stamp_ns - asked) for kept_state in kept)
+        else:
+            found = buffer.at(asked, tolerance_ns)
+            assert found.stamp_ns == asked
+            assert found.positions[0] == pytest.approx(expected, abs=1e-12)
+            # Between two states, never beyond them.
+            values = [kept_state.positions[0] for kept_state in kept]
+            assert min(values) - 1e-12 <= found.positions[0] <= max(values) + 1e-12
+
+
+def test_forward_kinematics_at_a_stamp_are_those_of_the_motion_there() -> None:
+    """What a wrist camera's pose hangs on: joints sampled at 100 Hz on a smooth motion, asked for in between."""
+    model = RobotModel.from_config(load_robot("panda"))
+    swing, amplitude = 2.0 * np.pi * np.linspace(0.1, 0.4, 7), 0.3
+
+    def moved(stamp_ns: int) -> RobotState:
+        angle = swing * stamp_ns * 1e-9
+        return RobotState(stamp_ns, model.home + amplitude * np.sin(angle), amplitude * swing * np.cos(angle))
+
+    buffer = JointStateBuffer(200)
+    for k in range(100):
+        assert buffer.append(moved(10 * MS * k))
+    for stamp_ns in np.random.default_rng(5).integers(0, 990 * MS, 200).tolist():
+        T_base_tcp = model.forward_kinematics(buffer.at(stamp_ns).positions)
+        expected = model.forward_kinematics(moved(stamp_ns).positions)
+        # Linear between samples dt apart: off by at most acceleration * dt^2 / 8 = 0.3 * 2.5^2 * 0.01^2 / 8 = 23 urad a
+        # joint, times less than 1 m of arm, seven joints.
+        assert np.abs(T_base_tcp - expected).max() < 7 * 23e-6
 
 
 def test_a_state_that_the_ring_has_dropped_is_gone() -> None:

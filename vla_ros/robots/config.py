@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from vla_ros.config import find_config, load, package_share
+from vla_ros.config import build, find_config, load_yaml, package_share
 from vla_ros.errors import ConfigError
+from vla_ros.robots.capsules import SelfCollisionConfig
+from vla_ros.robots.velocity_limits import VelocityByPosition
 
 
 def _check_limit(what: str, value: float) -> None:
@@ -22,11 +25,12 @@ class JointConfig:
 
     Attributes:
         name: exact name in the URDF, in `joint_states` and in commands.
-        home_rad: resting position.
-        position_rad: lower and upper limit.
+        home_rad: resting position. This and the limits are in m instead of rad for a prismatic joint.
+        position_rad: lower and upper limit; of a continuous joint too, which counts its turns.
         velocity_rad_s: limit of the speed, both ways.
         acceleration_rad_s2: limit, both ways.
         jerk_rad_s3: limit, both ways.
+        velocity_by_position: where the speed is limited further, or null.
     """
 
     name: str
@@ -35,15 +39,22 @@ class JointConfig:
     velocity_rad_s: float
     acceleration_rad_s2: float
     jerk_rad_s3: float
+    velocity_by_position: VelocityByPosition | None = None
 
     def __post_init__(self) -> None:
         lower, upper = self.position_rad
+        if not (math.isfinite(lower) and math.isfinite(upper)):
+            problem = f"position_rad [{lower}, {upper}] isn't finite"
+            raise ValueError(f"joint {self.name}: {problem}; a continuous joint too has turns that its cables allow")
         if not lower < upper:
             raise ValueError(f"joint {self.name}: position_rad lower {lower} isn't below upper {upper}")
         if not lower <= self.home_rad <= upper:
             raise ValueError(f"joint {self.name}: home_rad {self.home_rad} is outside [{lower}, {upper}]")
         for key in ("velocity_rad_s", "acceleration_rad_s2", "jerk_rad_s3"):
             _check_limit(f"joint {self.name}: {key}", getattr(self, key))
+        if self.velocity_by_position is not None and min(self.velocity_by_position.speeds(self.home_rad)) == 0.0:
+            problem = f"velocity_by_position leaves no speed at home_rad {self.home_rad}"
+            raise ValueError(f"joint {self.name}: {problem}; mind the signs of zero_rad")
 
 
 @dataclass(frozen=True)
@@ -101,8 +112,12 @@ class ToolLimits:
     angular_jerk_rad_s3: float
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check_limit(f"tool: {field.name}", getattr(self, field.name))
+        for limit in fields(self):
+            _check_limit(f"tool: {limit.name}", getattr(self, limit.name))
+
+
+Interface = Literal["position", "trajectory", "velocity", "cartesian"]
+INTERFACES: tuple[Interface, ...] = get_args(Interface)
 
 
 @dataclass(frozen=True)
@@ -110,12 +125,55 @@ class CommandConfig:
     """How joint commands reach the arm (design.md, section 5).
 
     Attributes:
-        interface: `position` sends std_msgs/Float64MultiArray to `topic`, a point a tick.
+        interface: what the arm's controller takes. `position`: std_msgs/Float64MultiArray, a point a tick.
+            `trajectory`: trajectory_msgs/JointTrajectory, a short one that ends at rest, some 50 times a second.
+            `velocity`: std_msgs/Float64MultiArray, for a controller that stops by itself when commands end.
+            `cartesian`: geometry_msgs/PoseStamped of the tcp in base, for a controller that solves joints by itself.
         topic: relative topic name of the arm's controller.
+        alternatives: topics of the arm's other controllers by interface, for who asks for another one.
+        trajectory_rate_hz: trajectories per second.
+        trajectory_lead_s: how long after its tick the arm carries out a command of a trajectory. Trajectories have to
+            follow each other and arrive within it.
+        velocity_watchdog_s: silence after which the arm's own velocity controller stops; null where it doesn't.
     """
 
-    interface: Literal["position"]
+    interface: Interface
     topic: str
+    alternatives: dict[str, str] = field(default_factory=dict)
+    trajectory_rate_hz: float = 50.0
+    trajectory_lead_s: float = 0.06
+    velocity_watchdog_s: float | None = None
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.alternatives) - set(INTERFACES))
+        if unknown:
+            raise ValueError(f"command: alternatives {unknown} aren't interfaces; there are {', '.join(INTERFACES)}")
+        if not 1.0 <= self.trajectory_rate_hz <= 250.0:
+            raise ValueError(f"command: trajectory_rate_hz {self.trajectory_rate_hz} isn't in [1, 250]")
+        if not 0.0 < self.trajectory_lead_s <= 1.0:
+            raise ValueError(f"command: trajectory_lead_s {self.trajectory_lead_s} isn't in (0, 1]")
+        if self.velocity_watchdog_s is not None and not 0.0 < self.velocity_watchdog_s <= 1.0:
+            raise ValueError(f"command: velocity_watchdog_s {self.velocity_watchdog_s} isn't in (0, 1]")
+
+    @property
+    def lead_s(self) -> float:
+        """How long after its tick the arm is told to carry out a command."""
+        return self.trajectory_lead_s if self.interface == "trajectory" else 0.0
+
+    def using(self, interface: str) -> CommandConfig:
+        """The same with another interface; an empty name leaves it as it is.
+
+        Raises:
+            ConfigError: if the arm has no topic for it.
+        """
+        if interface in ("", self.interface):
+            return self
+        topics = {self.interface: self.topic, **self.alternatives}
+        if interface not in topics:
+            mend = f"choose from: {', '.join(topics)}; or give its topic in the robot's YAML, command.alternatives"
+            raise ConfigError("interface", f"{interface!r} isn't one of this robot's", mend)
+        chosen: Interface = next(name for name in INTERFACES if name == interface)
+        return replace(self, interface=chosen, topic=topics[chosen], alternatives=topics)
 
 
 @dataclass(frozen=True)
@@ -124,7 +182,7 @@ class RobotConfig:
 
     Attributes:
         name: name of the robot, the file's stem.
-        description: xacro or URDF file, relative to the package's share folder or absolute.
+        description: xacro or URDF file, absolute or relative to the YAML's or the package's share folder.
         base_frame: link in whose frame poses, targets and workspace are given.
         tcp_frame: link that is moved.
         joints: the arm's joints in the order of the controller.
@@ -132,6 +190,7 @@ class RobotConfig:
         tool: limits of the tcp.
         command: the command interface.
         effort_nm: torque limit of each joint, N m, used by the simulator's joint servos.
+        self_collision: what stands for the links in the check of self-collision.
     """
 
     name: str
@@ -143,6 +202,7 @@ class RobotConfig:
     tool: ToolLimits
     command: CommandConfig
     effort_nm: tuple[float, ...]
+    self_collision: SelfCollisionConfig = field(default_factory=SelfCollisionConfig)
 
     def __post_init__(self) -> None:
         names = [joint.name for joint in self.joints]
@@ -160,7 +220,7 @@ class RobotConfig:
 
     @property
     def description_file(self) -> Path:
-        path = Path(self.description)
+        path = Path(self.description).expanduser()
         return path if path.is_absolute() else package_share() / path
 
 
@@ -172,7 +232,25 @@ def load_robot(name: str) -> RobotConfig:
         ConfigError: for a file that can't be used.
     """
     path = find_config("robots", name)
-    config = load(RobotConfig, path)
+    data = load_yaml(path)
+    _check_joint_keys(data, path)
+    config = build(RobotConfig, data, str(path))
+    beside = path.parent / config.description
+    if beside.is_file():
+        config = replace(config, description=str(beside.resolve()))
     if not config.description_file.is_file():
         raise ConfigError(f"{path}: description", f"no file {config.description_file}", "give a path that exists")
     return config
+
+
+def _check_joint_keys(data: dict[str, Any], path: Path) -> None:
+    """Names the joint and the mend where a limit is missing, which is what a new arm's YAML lacks first."""
+    keys = fields(JointConfig)
+    joints = data.get("joints")
+    for entry in joints if isinstance(joints, list) else ():
+        # A misspelt key is the loader's to name.
+        if isinstance(entry, dict) and "name" in entry and entry.keys() <= {key.name for key in keys}:
+            missing = [key.name for key in keys if key.default is MISSING and key.name not in entry]
+            if missing:
+                mend = "add it; a URDF has no acceleration or jerk, the arm's data sheet or driver may"
+                raise ConfigError(f"{path}: joint {entry['name']}", f"key {missing[0]!r} is missing", mend)

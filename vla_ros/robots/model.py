@@ -7,9 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import pinocchio as pin
 
-from vla_ros.errors import ConfigError, did_you_mean
+from vla_ros.errors import ConfigError
 from vla_ros.robots.config import RobotConfig
-from vla_ros.robots.description import check_urdf, load_description
+from vla_ros.robots.description import load_description
+from vla_ros.robots.urdf_tree import (
+    build_tree,
+    check_chain,
+    find_followers,
+    find_joint,
+    find_link,
+    finger_indices,
+)
+from vla_ros.robots.velocity_limits import VelocityLimits
 from vla_ros.types import FloatArray
 
 
@@ -33,10 +42,13 @@ class RobotModel:
         home: (n,) rad.
         lower: (n,) rad, the tighter of YAML and URDF.
         upper: (n,) rad, the tighter of YAML and URDF.
-        velocity: (n,) rad/s, both ways, the tighter of YAML and URDF.
+        velocity: (n,) rad/s, both ways, the tighter of YAML and URDF; less at some positions, see `velocity_bounds`.
         acceleration: (n,) rad/s^2, both ways.
         jerk: (n,) rad/s^3, both ways.
         static_link_poses: poses of the links that no joint moves, in their parents.
+        description: the URDF.
+        reduced: pinocchio's model of the arm alone; it is a chain.
+        order: (n,) index of each joint in `reduced`.
     """
 
     def __init__(self, config: RobotConfig, description: str, opening: float = 0.0) -> None:
@@ -50,23 +62,25 @@ class RobotModel:
         Raises:
             ConfigError: for a joint or frame that isn't in the URDF or can't serve, or limits that leave no room.
         """
-        self.config = config
+        self.config, self.description = config, description
         self.names = config.joint_names
-        self._full = _build(config, description)
-        self._fingers = _finger_indices(self._full, config)
+        self._full = build_tree(config, description)
+        self._fingers = finger_indices(self._full, config)
+        self._followers = find_followers(self._full, description, config)
         self._full_data = self._full.createData()
-        self._full_arm = [_joint(self._full, name, "joints", config).idx_q for name in self.names]
+        self._full_arm = [find_joint(self._full, name, "joints", config).idx_q for name in self.names]
 
         locked = [i for i, name in enumerate(self._full.names) if i and name not in self.names]
-        self._model = pin.buildReducedModel(self._full, locked, self._full_configuration(None, opening))
+        self.reduced = self._model = pin.buildReducedModel(self._full, locked, self._full_configuration(None, opening))
         self._data = self._model.createData()
         index = [self._model.joints[self._model.getJointId(name)].idx_v for name in self.names]
         self._order = None if index == list(range(len(index))) else np.array(index)
+        self.order = np.array(index)
         self._set_limits(index)
 
-        base = _frame_id(self._model, config.base_frame, "base_frame", config)
-        self._tcp = _frame_id(self._model, config.tcp_frame, "tcp_frame", config)
-        _check_chain(self._model, base, self._tcp, config)
+        base = find_link(self._model, config.base_frame, "base_frame", config)
+        self._tcp = find_link(self._model, config.tcp_frame, "tcp_frame", config)
+        check_chain(self._model, base, self._tcp, config)
         base_in_root = self._model.frames[base].placement
         self._root_is_base = base_in_root.isIdentity(0.0)
         self._M_base_root = base_in_root.inverse()
@@ -96,6 +110,40 @@ class RobotModel:
             J = np.vstack((self._R_base_root @ J[:3], self._R_base_root @ J[3:]))
         return T_base_tcp, J if self._order is None else J[:, self._order]
 
+    def velocity_bounds(self, q: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Lower (at most 0) and upper (at least 0) limits of the joint velocities, rad/s, at positions.
+
+        Args:
+            q: (n,) rad, or (m, n) for m positions at once; the limits have the same shape.
+        """
+        return self._velocity_limits.bounds(q)
+
+    def pose_error_and_jacobian(self, q: FloatArray, T_base_target: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """What is left to a pose, and how the joints move the tcp, both in the tcp's own axes; the control loop's call.
+
+        Args:
+            q: (n,) rad.
+            T_base_target: (4, 4).
+
+        Returns:
+            (6,) straight line to the target's position, m, and rotation vector to its rotation, rad; (6, n) Jacobian.
+        """
+        J = self.tcp_jacobian(q)
+        placement = pin.updateFramePlacement(self._model, self._data, self._tcp)
+        if not self._root_is_base:
+            placement = self._M_base_root * placement
+        left = placement.actInv(pin.SE3(T_base_target))
+        error = np.empty(6)
+        error[:3] = left.translation
+        error[3:] = pin.log3(left.rotation)
+        return error, J
+
+    def tcp_jacobian(self, q: FloatArray) -> FloatArray:
+        """(6, n) at q (n,) rad: joint velocities to the twist of the tcp's point, linear first, in tcp axes."""
+        pin.computeJointJacobians(self._model, self._data, self._to_model(q))
+        J: FloatArray = pin.getFrameJacobian(self._model, self._data, self._tcp, pin.LOCAL)
+        return J if self._order is None else J[:, self._order]
+
     def _tcp_in_base(self) -> FloatArray:
         placement = pin.updateFramePlacement(self._model, self._data, self._tcp)
         T_base_tcp: FloatArray = (placement if self._root_is_base else self._M_base_root * placement).homogeneous
@@ -120,7 +168,7 @@ class RobotModel:
         Raises:
             ConfigError: for a link that isn't in the URDF.
         """
-        frame = _frame_id(self._model, link, "link", self.config)
+        frame = find_link(self._model, link, "link", self.config)
         pin.forwardKinematics(self._model, self._data, self._to_model(q))
         T_base_link: FloatArray = (
             self._M_base_root * pin.updateFramePlacement(self._model, self._data, frame)
@@ -135,12 +183,17 @@ class RobotModel:
         return q_model
 
     def _full_configuration(self, q: FloatArray | None, opening: float) -> FloatArray:
-        """Configuration of all the URDF's joints: arm at q (or zero), fingers at the opening, the rest at zero."""
+        """Configuration of all the URDF's joints: arm at q (or zero), fingers at the opening, the rest at zero.
+
+        Joints that mimic others follow them.
+        """
         q_full: FloatArray = pin.neutral(self._full)
         if self.config.gripper is not None:
             q_full[self._fingers] = self.config.gripper.positions(opening)
         if q is not None:
             q_full[self._full_arm] = q
+        for follower in self._followers:
+            q_full[follower.index] = follower.multiplier * q_full[follower.leader] + follower.offset
         return q_full
 
     def _set_limits(self, index: list[int]) -> None:
@@ -151,63 +204,11 @@ class RobotModel:
         self.velocity = np.minimum([joint.velocity_rad_s for joint in joints], urdf.velocityLimit[index])
         self.acceleration = np.array([joint.acceleration_rad_s2 for joint in joints])
         self.jerk = np.array([joint.jerk_rad_s3 for joint in joints])
+        self._velocity_limits = VelocityLimits(self.velocity, [joint.velocity_by_position for joint in joints])
         for name, home, lower, upper in zip(self.names, self.home, self.lower, self.upper, strict=True):
             if not lower <= home <= upper:
                 problem = f"home_rad {home:g} is outside the [{lower:g}, {upper:g}] that YAML and URDF leave together"
                 raise ConfigError(f"robot {self.config.name}: {name}", problem, "bring position_rad and URDF into line")
-
-
-def _build(config: RobotConfig, description: str) -> pin.Model:
-    check_urdf(description, f"URDF of robot {config.name}")
-    try:
-        return pin.buildModelFromXML(description)
-    except ValueError as error:
-        problem = f"pinocchio can't read it ({' '.join(str(error).split())})"
-        raise ConfigError(str(config.description_file), problem, "check it with check_urdf or a viewer") from error
-
-
-def _joint(model: pin.Model, name: str, key: str, config: RobotConfig) -> pin.JointModel:
-    names = list(model.names)[1:]
-    if name not in names:
-        problem = f"no movable joint {name!r} in the URDF ({config.description})"
-        raise ConfigError(f"robot {config.name}: {key}", problem, did_you_mean(name, names))
-    joint = model.joints[model.getJointId(name)]
-    if joint.nq != 1:
-        problem = f"joint {name!r} isn't revolute or prismatic"
-        raise ConfigError(f"robot {config.name}: {key}", problem, "make a continuous joint revolute, with limits")
-    return joint
-
-
-def _finger_indices(model: pin.Model, config: RobotConfig) -> list[int]:
-    """Where in the model's q the finger joints are."""
-    if config.gripper is None:
-        return []
-    both = sorted(set(config.gripper.joints) & set(config.joint_names))
-    if both:
-        problem = f"{', '.join(both)} both in the arm's joints and in the gripper's"
-        raise ConfigError(f"robot {config.name}: gripper.joints", problem, "keep each in one")
-    return [_joint(model, name, "gripper.joints", config).idx_q for name in config.gripper.joints]
-
-
-def _frame_id(model: pin.Model, name: str, key: str, config: RobotConfig) -> int:
-    if not model.existFrame(name, pin.BODY):
-        links = [frame.name for frame in model.frames if frame.type == pin.BODY]
-        problem = f"no link {name!r} in the URDF ({config.description})"
-        raise ConfigError(f"robot {config.name}: {key}", problem, did_you_mean(name, links))
-    return int(model.getFrameId(name, pin.BODY))
-
-
-def _check_chain(model: pin.Model, base: int, tcp: int, config: RobotConfig) -> None:
-    """Refuses a base that the arm's joints move, and a joint that doesn't move the tcp."""
-    base_joint = model.frames[base].parentJoint
-    if base_joint != 0:
-        problem = f"{config.base_frame!r} is moved by joint {model.names[base_joint]!r}"
-        raise ConfigError(f"robot {config.name}: base_frame", problem, "choose a link before the arm's first joint")
-    support = {model.names[joint] for joint in model.supports[model.frames[tcp].parentJoint]}
-    idle = [name for name in config.joint_names if name not in support]
-    if idle:
-        problem = f"{config.tcp_frame!r} isn't moved by {', '.join(idle)}"
-        raise ConfigError(f"robot {config.name}: tcp_frame", problem, "choose a link behind the arm's last joint")
 
 
 def _link_tree(model: pin.Model) -> tuple[list[tuple[str, str, int, pin.SE3]], tuple[LinkPose, ...]]:
