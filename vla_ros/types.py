@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class CameraModel:
         width: pixels.
         height: pixels.
         K: (3, 3) intrinsic matrix, pixels.
-        distortion: plumb_bob coefficients (k1, k2, p1, p2, k3), empty for none.
+        distortion: k1, k2, p1, p2[, k3[, k4, k5, k6]] (plumb_bob, rational_polynomial), empty for none.
     """
 
     width: int
@@ -174,8 +175,7 @@ class JointTarget:
     gripper_opening: float | None = None
 
 
-@dataclass(frozen=True)
-class JointCommand:
+class JointCommand(NamedTuple):
     """What is sent to the arm.
 
     Attributes:

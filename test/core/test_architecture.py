@@ -35,8 +35,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "sim": FOUNDATION | {"geometry", "robots"},
     "launching": frozenset({"errors", "config"}),
 }
-MAY_IMPORT_ALL_BUT_NODES = frozenset({"evaluation", "commands", "cli"})
-MAY_IMPORT_NODES_IN_FUNCTIONS = frozenset({"commands"})
+MAY_IMPORT_ALL_BUT_NODES = frozenset({"evaluation", "benchmarks", "commands", "cli"})
+MAY_IMPORT_NODES_IN_FUNCTIONS = frozenset({"benchmarks", "commands"})
 MAY_PRINT = frozenset({"commands", "cli"})
 # Module below vla_ros -> why it prints all the same.
 PRINTING_MODULES = {"launching.output": "shows in the terminal what the nodes print"}

@@ -50,6 +50,13 @@ def tool(T_base_tcp: FloatArray, twist: FloatArray | None = None, opening: float
     return ToolTarget(0, T_base_tcp, np.full(6, 0.1) if twist is None else twist, opening)
 
 
+def moving(poses: FloatArray, dt_s: float) -> list[Target]:
+    """Targets along poses (n, 4, 4), a tick apart, with the twists that they have."""
+    turns = Rotation.from_matrix(poses[1:, :3, :3]) * Rotation.from_matrix(poses[:-1, :3, :3]).inv()
+    twists = np.hstack([np.diff(poses[:, :3, 3], axis=0), turns.as_rotvec()]) / dt_s
+    return [tool(T, twist) for T, twist in zip(poses, np.vstack([twists[:1], twists]), strict=True)]
+
+
 def joints(positions: FloatArray) -> JointTarget:
     return JointTarget(0, positions, np.zeros(len(positions)))
 
@@ -149,7 +156,7 @@ def test_feasible_sinusoid_is_followed_to_a_tenth_of_a_millimetre(controller: Ca
     p = T_home[:3, 3] + np.hstack([0.06 * np.sin(phase), 0.08 * (1 - np.cos(phase)), 0.05 * np.sin(2 * phase)])
     turns = Rotation.from_rotvec(np.hstack([0.2 * np.sin(phase), 0.0 * phase, 0.3 * (1 - np.cos(phase))])).as_matrix()
     poses = se3.make_pose(p, turns @ T_home[:3, :3])
-    followed = run(controller, controller.init(model.home), [tool(T) for T in poses])
+    followed = run(controller, controller.init(model.home), moving(poses, controller.dt_s))
     reached = np.array([model.forward_kinematics(q) for q in followed.positions])
     assert np.max(np.linalg.norm(reached[:, :3, 3] - p, axis=1)) < 1e-4
     off = (Rotation.from_matrix(reached[:, :3, :3]).inv() * Rotation.from_matrix(poses[:, :3, :3])).magnitude()
@@ -323,10 +330,12 @@ def test_joint_target_is_reached_and_held(controller: CartesianController) -> No
     q = model.home + 0.3 * np.cos(np.arange(len(model.home)))
     reached = run(controller, controller.init(model.home), [joints(q)] * 700)
     np.testing.assert_allclose(reached.positions[-1], q, atol=1e-9)
-    beyond = run(controller, reached.state, [joints(np.full(len(q), 100.0))] * 4000)
+    far = q.copy()
+    far[[0, -1]] = 100.0
+    beyond = run(controller, reached.state, [joints(far)] * 4000)
     assert "joint_position" in beyond.named
     assert np.all(beyond.positions <= model.upper)
-    np.testing.assert_allclose(beyond.positions[-1], controller.limits.upper, atol=1e-6)
+    np.testing.assert_allclose(beyond.positions[-1], np.minimum(far, controller.limits.upper), atol=1e-6)
 
 
 def test_gripper_opening_passes_and_stays(controller: CartesianController) -> None:
@@ -420,7 +429,9 @@ class Stack:
         for _ in range(count):
             self.now_ns += TICK_NS
             measured = self.state.command
-            self.states.append(RobotState(self.now_ns - TICK_NS // 2, measured.positions, measured.velocities))
+            self.states.append(
+                RobotState(self.now_ns - TICK_NS // 2, measured.positions, np.array(measured.velocities))
+            )
             target, _ = self.filter.step(self.now_ns, self.controller.dt_s, self.states.newest())
             self.state, command, _ = self.controller.step(self.state, target, self.controller.dt_s)
             self.positions.append(command.positions)
@@ -493,3 +504,26 @@ def test_guard_limits_keep_the_margins_of_the_configuration(controller: Cartesia
     model, config = controller.model, controller.config
     np.testing.assert_allclose(limits.velocity, config.velocity_fraction * model.velocity)
     np.testing.assert_allclose(limits.lower, model.lower + config.position_margin_rad)
+
+
+def test_ticks_of_changing_duration_keep_the_limits_and_the_path(controller: CartesianController) -> None:
+    """Judged by divided differences at the uneven times at which the commands are due."""
+    model, rng = controller.model, np.random.default_rng(4)
+    T_home, state, now_ns = model.forward_kinematics(model.home), controller.init(model.home), 0
+    stamps_ns, positions = [0], [model.home]
+    for tick in range(2400):
+        if tick % 60 == 0:
+            dt_s = float(rng.choice([0.002, 0.004, 0.005]))
+        now_ns += round(1e9 * dt_s)
+        t = 1e-9 * now_ns
+        p = T_home[:3, 3] + 0.06 * np.array([np.sin(t), 1.0 - np.cos(t), 0.5 * np.sin(2.0 * t)]) * (
+            1.0 - np.exp(-t * t)
+        )
+        state, command, _ = controller.step(state, tool(se3.make_pose(p, T_home[:3, :3])), dt_s)
+        stamps_ns.append(now_ns)
+        positions.append(command.positions)
+    report = judge_limits(np.array(stamps_ns), np.array(positions), model)
+    assert report.is_clean, report.first_violations
+    assert np.linalg.norm(model.forward_kinematics(positions[-1])[:3, 3] - p) < 2e-3
+    with pytest.raises(ValueError, match=r"a tick of 0\.5 s"):
+        controller.step(state, None, 0.5)

@@ -265,3 +265,62 @@ def test_mean_derivatives_across_a_stamp_that_goes_back_are_not_numbers() -> Non
     stamps = ticks(5)[[0, 1, 2, 1, 2]]
     is_nan = np.isnan(mean_derivatives(stamps, np.arange(5.0)[:, None], 1))[:, 0]
     assert is_nan.tolist() == [False, False, True, False]
+
+
+@dataclass(frozen=True)
+class LimitsByPosition(Limits):
+    """Upwards at most sqrt(2 a way left) with a = 1, downwards at most half of the limit below 0."""
+
+    def velocity_bounds(self, q: FloatArray) -> tuple[FloatArray, FloatArray]:
+        upper = np.minimum(np.sqrt(np.maximum(2.0 * (1.0 - q), 0.0)), self.velocity)
+        return np.where(q < 0.0, -0.5, -1.0) * self.velocity, upper
+
+
+def by_position(velocity: float = 1.0) -> LimitsByPosition:
+    return LimitsByPosition(("j0",), *(np.array([value]) for value in (-9.0, 1.0, velocity, 1e9, 1e9)))
+
+
+def test_braking_along_a_bound_that_depends_on_the_position_keeps_it_and_a_thousandth_more_does_not() -> None:
+    """The bound is the speed of an even deceleration, so that motion rides it from end to end."""
+    stamps = ticks(240)  # 0.956 s of the 1 s that stopping from 1 rad/s at 1 rad/s^2 takes.
+    left_s = 1.0 - seconds(stamps)
+    assert judge(stamps, 1.0 - 0.5 * left_s**2, by_position()).is_clean
+    faster = judge(stamps, 1.0 - 0.5 * left_s**2 + 0.001 * seconds(stamps), by_position())
+    assert faster.violations["velocity"] > 100
+    # Without the bound that depends on the position nothing but the first steps would be wrong.
+    assert (
+        judge(stamps, 1.0 - 0.5 * left_s**2 + 0.001 * seconds(stamps), limits(1, velocity=1.0)).violations["velocity"]
+        < 2
+    )
+
+
+def test_each_side_has_its_own_bound_and_the_looser_end_of_a_step_counts() -> None:
+    stamps = ticks(4)
+    falling = -0.7 * seconds(stamps)
+    report = judge(stamps, 0.5 + falling, by_position())
+    assert report.is_clean
+    assert report.peak_velocity_fraction == pytest.approx(0.7)
+    below = judge(stamps, -0.5 + falling, by_position())
+    assert below.violations["velocity"] == 3
+    assert below.first_violations["velocity"].limit == -0.5
+    # The step from 0 to below has a looser end at 0: only those after it are past the tighter bound.
+    assert judge(stamps, falling, by_position()).violations["velocity"] == 2
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.booleans(), min_size=240, max_size=240))
+def test_losing_ticks_makes_no_violation_of_a_bound_that_depends_on_the_position(kept: list[bool]) -> None:
+    stamps, keep = ticks(240), np.array(kept)
+    positions = 1.0 - 0.5 * (1.0 - seconds(stamps)) ** 2
+    assert judge(stamps[keep], positions[keep], by_position()).is_clean
+
+
+def test_a_position_that_is_no_number_is_past_bounds_that_depend_on_it() -> None:
+    positions = np.zeros(10)
+    positions[5] = math.nan
+    assert judge(ticks(10), positions, by_position()).violations["velocity"] == 2
+
+
+def test_one_tick_or_none_has_no_bound_to_keep() -> None:
+    for count in (0, 1):
+        assert judge(ticks(count), np.zeros(count), by_position()).is_clean

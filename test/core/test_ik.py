@@ -1,12 +1,12 @@
-"""Damped least squares: exact where it can be, bounded where it can't, continuous in between."""
+"""Damped least squares: exact where it can be, bounded where it can't, continuous in between. The box-constrained kind."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize_scalar
+from scipy.optimize import LinearConstraint, lsq_linear, minimize, minimize_scalar
 
-from vla_ros.control.ik import damped_velocities
+from vla_ros.control.ik import DampedSolver, QpSolver
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray
@@ -76,6 +76,10 @@ def with_singular_values(sigma: FloatArray, columns: int, seed: int = 0) -> Floa
     return J
 
 
+def damped(J: FloatArray, twist: FloatArray, posture: FloatArray) -> FloatArray:
+    return DampedSolver(DAMPING, THRESHOLD).free(J, twist, posture)
+
+
 def test_away_from_singularities_it_is_the_pseudo_inverse(model: RobotModel) -> None:
     rng = np.random.default_rng(1)
     regular = 0
@@ -85,16 +89,9 @@ def test_away_from_singularities_it_is_the_pseudo_inverse(model: RobotModel) -> 
             continue
         regular += 1
         twist, posture = rng.normal(size=6), np.zeros(len(q))
-        got, _ = damped_velocities(J, twist, posture, DAMPING, THRESHOLD)
+        got = damped(J, twist, posture)
         np.testing.assert_allclose(got, np.linalg.pinv(J) @ twist, rtol=1e-8, atol=1e-9)
     assert regular > 30
-
-
-def test_sigma_min_is_numpys(model: RobotModel) -> None:
-    for q in random_postures(model, 50, seed=2):
-        J = model.jacobian(q)
-        _, sigma_min = damped_velocities(J, np.ones(6), np.zeros(len(q)), DAMPING, THRESHOLD)
-        assert sigma_min == pytest.approx(np.linalg.norm(J, ord=-2), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", SINGULAR)
@@ -109,7 +106,7 @@ def test_velocity_stays_bounded_at_singularities(name: str, singular: dict[str, 
     for scale in (0.0, 1e-9, 1e-6, 1e-4, 1e-2, 0.05):
         for _ in range(40):
             near, twist = J + scale * rng.normal(size=J.shape), rng.normal(size=6)
-            got, _ = damped_velocities(near, twist, np.zeros(J.shape[1]), DAMPING, THRESHOLD)
+            got = damped(near, twist, np.zeros(J.shape[1]))
             assert np.linalg.norm(got) <= highest * np.linalg.norm(twist) * (1 + 1e-9)
 
 
@@ -122,7 +119,7 @@ def test_lost_direction_takes_nothing_and_the_others_stay_exact(name: str, singu
     rng = np.random.default_rng(4)
     for _ in range(20):
         twist = rng.normal(size=6)
-        got, _ = damped_velocities(J, twist, np.zeros(J.shape[1]), DAMPING, THRESHOLD)
+        got = damped(J, twist, np.zeros(J.shape[1]))
         in_directions = left.T @ (J @ got)
         np.testing.assert_allclose(in_directions[strong], (left.T @ twist)[strong], atol=1e-8)
         np.testing.assert_allclose(in_directions[sigma < 1e-7], 0.0, atol=1e-8)
@@ -139,10 +136,10 @@ def test_posture_does_not_move_the_tcp() -> None:
     for q in [PANDA_HOME, *random_postures(model, 40, seed=6)]:
         J = model.jacobian(q)
         posture, twist = rng.normal(size=7), rng.normal(size=6)
-        alone, _ = damped_velocities(J, np.zeros(6), posture, DAMPING, THRESHOLD)
+        alone = damped(J, np.zeros(6), posture)
         np.testing.assert_allclose(J @ alone, 0.0, atol=1e-10)
-        both, _ = damped_velocities(J, twist, posture, DAMPING, THRESHOLD)
-        without, _ = damped_velocities(J, twist, np.zeros(7), DAMPING, THRESHOLD)
+        both = damped(J, twist, posture)
+        without = damped(J, twist, np.zeros(7))
         np.testing.assert_allclose(J @ both, J @ without, atol=1e-9)
         moved.append(np.linalg.norm(alone))
         # By finite differences of the pose: what is left is of second order.
@@ -155,7 +152,7 @@ def test_posture_does_not_move_the_tcp() -> None:
 
 def test_arm_of_six_joints_has_no_room_for_a_posture() -> None:
     model = RobotModel.from_config(load_robot("ur5e"))
-    got, _ = damped_velocities(model.jacobian(UR5E_HOME), np.zeros(6), np.ones(6), DAMPING, THRESHOLD)
+    got = damped(model.jacobian(UR5E_HOME), np.zeros(6), np.ones(6))
     np.testing.assert_allclose(got, 0.0, atol=1e-12)
 
 
@@ -166,7 +163,7 @@ def test_solution_is_continuous_through_the_threshold_and_down_to_the_singularit
     grid = np.linspace(2.0 * THRESHOLD, 0.0, 4001)
     for sigma in grid:
         J = with_singular_values(np.array([1.2, 0.9, 0.7, 0.5, 0.3, sigma]), columns)
-        values.append(damped_velocities(J, twist, np.zeros(columns), DAMPING, THRESHOLD)[0])
+        values.append(damped(J, twist, np.zeros(columns)))
     steps = np.linalg.norm(np.diff(values, axis=0), axis=1)
     # The gain f(s) = s / (s^2 + d(s)^2) changes by at most 1 / d^2 = 400 per unit of s, a step here by 0.016.
     assert steps.max() <= 1.05 / DAMPING**2 * (grid[0] - grid[1]) * np.linalg.norm(twist)
@@ -181,8 +178,104 @@ def test_two_weak_directions_are_damped_each_by_itself() -> None:
     J = with_singular_values(sigma, 7, seed=8)
     left = np.linalg.svd(J)[0]
     for column in range(6):
-        got, _ = damped_velocities(J, left[:, column], np.zeros(7), DAMPING, THRESHOLD)
+        got = damped(J, left[:, column], np.zeros(7))
         share = float(left[:, column] @ J @ got)
         damping2 = ((1 - 0.07 / THRESHOLD) * DAMPING) ** 2
         wanted = (1.0, 1.0, 1.0, 1.0, 0.07**2 / (0.07**2 + damping2), 0.0)[column]
         assert share == pytest.approx(wanted, abs=1e-8)
+
+
+def test_damped_solver_keeps_the_tools_direction_at_a_bound() -> None:
+    rng = np.random.default_rng(9)
+    for _ in range(50):
+        solver, J, twist = DampedSolver(DAMPING, THRESHOLD), rng.normal(size=(6, 7)), rng.normal(size=6)
+        free, bound = solver.free(J, twist, np.zeros(7)), rng.uniform(0.05, 0.5, 7)
+        got = solver.bounded(-bound, bound)
+        assert np.all(np.abs(got) <= bound)
+        assert np.max(np.abs(got) / bound) == pytest.approx(min(1.0, np.max(np.abs(free) / bound)))
+        np.testing.assert_allclose(got / np.linalg.norm(got), free / np.linalg.norm(free), atol=1e-12)
+
+
+def cost(J: FloatArray, twist: FloatArray, posture: FloatArray, damping: float, v: FloatArray) -> float:
+    return float(np.sum((J @ v - twist) ** 2) + damping**2 * np.sum((v - posture) ** 2))
+
+
+@pytest.mark.parametrize("columns", [6, 7])
+def test_qp_without_bounds_is_least_squares(columns: int) -> None:
+    rng = np.random.default_rng(10)
+    solver = QpSolver(columns, damping=0.02)
+    for _ in range(50):
+        J, twist, posture = rng.normal(size=(6, columns)), rng.normal(size=6), rng.normal(size=columns)
+        A, b = np.vstack([J, 0.02 * np.eye(columns)]), np.concatenate([twist, 0.02 * posture])
+        np.testing.assert_allclose(solver.free(J, twist, posture), np.linalg.lstsq(A, b)[0], atol=1e-8)
+
+
+@pytest.mark.parametrize("damping", [1e-3, 0.05])
+def test_qp_is_the_best_inside_its_box_by_scipys_reckoning(model: RobotModel, damping: float) -> None:
+    rng = np.random.default_rng(11)
+    n = len(model.names)
+    solver = QpSolver(n, damping)
+    bound_count = 0
+    for q in random_postures(model, 60, seed=12):
+        J, twist, posture = model.jacobian(q), rng.normal(size=6), rng.normal(size=n)
+        lower, upper = -rng.uniform(0.0, 1.0, n), rng.uniform(0.01, 1.0, n)
+        solver.free(J, twist, posture)
+        got = solver.bounded(lower, upper)
+        A, b = np.vstack([J, damping * np.eye(n)]), np.concatenate([twist, damping * posture])
+        best = lsq_linear(A, b, bounds=(lower, upper), tol=1e-14, method="bvls").x
+        assert np.all((got >= lower) & (got <= upper))
+        assert cost(J, twist, posture, damping, got) <= cost(J, twist, posture, damping, best) * (1 + 1e-6) + 1e-9
+        bound_count += np.any((got == lower) | (got == upper))
+    assert bound_count > 30
+
+
+def test_qp_keeps_half_spaces_and_gives_them_up_before_its_box() -> None:
+    rng = np.random.default_rng(13)
+    solver, kept = QpSolver(7, 0.01), 0
+    for _ in range(40):
+        J, twist, posture = rng.normal(size=(6, 7)), rng.normal(size=6), np.zeros(7)
+        rows, least = rng.normal(size=(2, 7)), rng.uniform(-0.2, 0.2, 2)
+        bound = np.full(7, 0.6)
+        free = solver.free(J, twist, posture)
+        got = solver.bounded(-bound, bound, rows, least)
+        assert np.all(rows @ got >= least - 1e-6)
+        kept += np.any(rows @ np.clip(free, -bound, bound) < least)
+        best = minimize(
+            lambda v, J=J, twist=twist: cost(J, twist, np.zeros(7), 0.01, v),
+            np.zeros(7),
+            bounds=[(-0.6, 0.6)] * 7,
+            constraints=[LinearConstraint(rows, least, np.inf)],
+            method="trust-constr",
+            options={"gtol": 1e-9, "xtol": 1e-12, "maxiter": 3000},
+        )
+        assert cost(J, twist, posture, 0.01, got) <= cost(J, twist, posture, 0.01, best.x) + 1e-4
+    assert kept > 10
+    J = rng.normal(size=(6, 7))
+    solver.free(J, np.ones(6), np.zeros(7))
+    impossible = solver.bounded(-bound, bound, np.ones((1, 7)), np.array([100.0]))
+    assert np.all(np.abs(impossible) <= bound)
+
+
+def test_qp_solution_does_not_depend_on_what_was_solved_before() -> None:
+    rng = np.random.default_rng(14)
+    solver = QpSolver(7, 1e-3)
+    questions = [(rng.normal(size=(6, 7)), rng.normal(size=6), rng.uniform(0.01, 0.3, 7)) for _ in range(30)]
+
+    def ask(solver: QpSolver, J: FloatArray, twist: FloatArray, bound: FloatArray) -> FloatArray:
+        solver.free(J, twist, np.zeros(7))
+        return solver.bounded(-bound, bound)
+
+    one_after_another = [ask(solver, *question) for question in questions]
+    for question, answer in zip(questions, one_after_another, strict=True):
+        np.testing.assert_array_equal(ask(QpSolver(7, 1e-3), *question), answer)
+
+
+def test_no_step_is_lost_at_the_edge_of_feasibility() -> None:
+    """A box of a single point, as a joint with a limit of zero has, is answered with that point."""
+    solver = QpSolver(7, 1e-3)
+    solver.free(np.random.default_rng(15).normal(size=(6, 7)), np.ones(6), np.zeros(7))
+    lower = np.array([-1.0, 0.0, -0.5, 0.2, -1.0, -1.0, 0.0])
+    upper = np.array([1.0, 0.0, 0.5, 0.2, 1.0, 1.0, 0.0])
+    got = solver.bounded(lower, upper)
+    assert (got[1], got[3], got[6]) == (0.0, 0.2, 0.0)
+    assert np.max(np.abs(got)) > 0.25

@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vla_ros.control.bounds import guard_limits
+from vla_ros.control.config import ControllerConfig
 from vla_ros.control.guard import JointGuard, at_rest
 from vla_ros.control.stopping import GuardLimits, can_stop
+from vla_ros.robots.config import load_robot
+from vla_ros.robots.model import RobotModel
 
 DT_S = 0.004
 LIMITS = GuardLimits(
@@ -160,14 +164,55 @@ def test_state_that_can_stop_stops_inside() -> None:
         if not can_stop(np.array([q]), np.array([v]), np.array([a]), one)[0]:
             continue
         guard, motion = JointGuard(one, 1e-3), at_rest(np.array([q]))
-        motion = type(motion)(motion.history, np.array([v]), np.array([a]), motion.wanted)
+        motion = motion._replace(velocities=[v], accelerations=[a])
         for _ in range(300):
-            motion = type(motion)(
-                np.vstack([motion.history[1:], guard._stop(motion, motion.wanted)[0]]),
-                *guard._stop(motion, motion.wanted)[1:],
-                motion.wanted,
-            )
+            motion = guard.brake(motion)
             margins.append(1.0 - abs(float(motion.positions[0])))
     assert len(margins) > 10_000
     assert min(margins) > -1e-6
     assert min(margins) < 0.01  # the bound isn't merely generous
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_velocity_limits_that_shrink_towards_the_ends_are_kept(seed: int) -> None:
+    """FR3: judged by its own curves at the positions themselves, as in its data sheet, with jumps as targets."""
+    model = RobotModel.from_config(load_robot("fr3"))
+    guard = JointGuard(guard_limits(model, ControllerConfig()), DT_S)
+    rng = np.random.default_rng(seed)
+    motion, positions = at_rest(model.home), [model.home] * 3
+    for _ in range(60):
+        wanted = rng.uniform(model.lower - 0.3, model.upper + 0.3)
+        for _ in range(rng.integers(5, 200)):
+            motion, _ = guard.step(motion, wanted)
+            positions.append(motion.positions)
+    track = np.array(positions)
+    lower, upper = model.velocity_bounds(track)
+    velocity = np.diff(track, axis=0) / DT_S
+    # A mean over a tick lies between the velocities in it, so it is within the wider bound of its two ends.
+    assert np.all(velocity <= np.maximum(upper[1:], upper[:-1]) + 1e-9)
+    assert np.all(velocity >= np.minimum(lower[1:], lower[:-1]) - 1e-9)
+    assert np.all(np.max(velocity / np.maximum(upper[1:], upper[:-1]), axis=0) > 0.8)  # They aren't shunned either.
+
+
+def test_states_that_take_the_short_way_are_those_that_the_exact_one_grants() -> None:
+    rng = np.random.default_rng(3)
+    guard, motion = JointGuard(LIMITS, DT_S), at_rest(np.zeros(3))
+    short = 0
+    for tick in range(3000):
+        t = DT_S * tick
+        wanted = np.array([0.9, 0.4, 1.5]) * np.sin([1.1 * t, 1.7 * t, 0.2 * t]) * (1.0 - np.exp(-t))
+        wanted = wanted + (rng.normal(0, 1e-3, 3) if tick % 40 == 0 else 0.0)
+        granted = guard.granted(motion, wanted.tolist())
+        exact, is_untouched = guard.step_exactly(motion, wanted)
+        if granted is not None:
+            short += 1
+            assert is_untouched
+            np.testing.assert_allclose(granted.velocities, exact.velocities, rtol=1e-6, atol=1e-9)
+            np.testing.assert_allclose(granted.accelerations, exact.accelerations, rtol=1e-6, atol=1e-6)
+        motion = granted or exact
+    assert 1000 < short < 3000
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_never_granted(bad: float) -> None:
+    assert JointGuard(LIMITS, DT_S).granted(at_rest(np.zeros(3)), [0.0, bad, 0.0]) is None

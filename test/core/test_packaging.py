@@ -131,7 +131,9 @@ def test_import_needs_neither_torch_nor_ros(module):
 def test_constraints_pin_every_direct_dependency_within_its_range(path):
     pins = dict(line.split("==") for line in path.read_text().splitlines() if not line.startswith("#"))
     extras = PROJECT["optional-dependencies"]
-    for text in PROJECT["dependencies"] + [text for name in ("ros", "sim", "view", "dev") for text in extras[name]]:
+    for text in PROJECT["dependencies"] + [
+        text for name in ("ros", "sim", "view", "dev", "bench") for text in extras[name]
+    ]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
     assert pins["torch"] == "2.13.0"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 
-from vla_ros.actions.path import DecayingOffset, OffsetLimits, SplinePath, angular_velocity, unwrapped_rotvecs
+from vla_ros.actions.path import OffsetLimits, SplinePath, unwrapped_rotvecs
+from vla_ros.actions.seams import Switch
 from vla_ros.actions.timeline import ChunkTimeline, Sample
 from vla_ros.errors import ChunkError
-from vla_ros.geometry import rotations, se3
-from vla_ros.types import JointChunk, ToolChunk
+from vla_ros.geometry import se3
+from vla_ros.types import FloatArray, JointChunk, ToolChunk
 
 NS = 1_000_000_000
 START_NS = 1_700_000_000 * NS
@@ -135,7 +137,7 @@ def test_rotation_passes_a_half_turn_without_turning_back() -> None:
     rotvecs = unwrapped_rotvecs(R[0], R)
     np.testing.assert_allclose(rotvecs[:, 2], angles, atol=1e-9)
     path = SplinePath(np.linspace(0.0, 1.5, 16), rotvecs)
-    turned = [path.sample(t)[0][2] for t in np.linspace(0.0, 1.5, 200)]
+    turned = [path.sample(t)[0, 2] for t in np.linspace(0.0, 1.5, 200)]
     assert np.all(np.diff(turned) > -1e-9)
 
 
@@ -148,46 +150,149 @@ def test_spline_is_twice_differentiable_and_rests_at_its_end() -> None:
     np.testing.assert_allclose(path.sample(0.6 - 1e-9)[1], 0.0, atol=1e-6)
 
 
-ONE = OffsetLimits(np.array([0.25]), np.array([1.0]), np.array([25.0]))
+def test_spline_is_scipy_s() -> None:
+    rng = np.random.default_rng(5)
+    for count in (2, 3, 5, 40):
+        times, values = np.cumsum(rng.uniform(0.01, 0.3, count)), rng.normal(0.0, 1.0, (count, 4))
+        path = SplinePath(times, values)
+        oracle = CubicSpline(times, values, bc_type=((2, np.zeros(4)), (1, np.zeros(4))))
+        for t in rng.uniform(times[0], times[-1], 20):
+            for order in range(3):
+                np.testing.assert_allclose(path.sample(t)[order], oracle(t, order), rtol=1e-7, atol=1e-7)
 
 
-def test_offset_starts_as_given_and_is_gone_in_time() -> None:
-    given = np.array([0.1]), np.array([-0.2]), np.array([0.8])
-    offset = DecayingOffset(5.0, *given, ONE)
-    for got, wanted in zip(offset.sample(5.0), given, strict=True):
-        np.testing.assert_allclose(got, wanted, atol=1e-12)
-    for got in offset.sample(5.0 + offset.duration_s - 1e-9):
-        np.testing.assert_allclose(got, 0.0, atol=1e-6)
-    for got in offset.sample(9.0):
-        np.testing.assert_array_equal(got, 0.0)
+def test_chunk_of_one_point_is_its_pose() -> None:
+    timeline = ChunkTimeline(max_age_s=1.0)
+    goal = se3.compose_base(ANCHOR, se3.make_pose(np.array([0.02, 0.0, 0.01])))
+    start = Sample(ANCHOR, None, np.zeros(6), np.zeros(6), None, START_NS, False)
+    timeline.offer(
+        ToolChunk(START_NS, "absolute", goal[None], None, np.array([0.1]), "p"), START_NS, ANCHOR, start, TOOL_LIMITS
+    )
+    np.testing.assert_allclose(timeline.sample(START_NS).T_base_tcp, ANCHOR, atol=1e-12)  # type: ignore[union-attr]
+    rested = timeline.sample(START_NS + 5 * NS)
+    assert rested is not None
+    assert rested.is_exhausted
+    np.testing.assert_array_equal(rested.T_base_tcp, goal)
 
 
-@pytest.mark.parametrize(
-    ("value", "velocity", "acceleration"), [(0.2, 0.0, 0.0), (0.0, 0.2, 0.0), (0.2, -0.2, 0.5), (-0.1, 0.2, -0.9)]
-)
-def test_offset_keeps_its_limits(value: float, velocity: float, acceleration: float) -> None:
-    offset = DecayingOffset(0.0, np.array([value]), np.array([velocity]), np.array([acceleration]), ONE)
-    t = np.linspace(0.0, 3.0, 3001)
-    path = np.array([offset.sample(time)[0][0] for time in t])
-    for order, limit in ((1, 0.25), (2, 1.0), (3, 25.0)):
-        # Differences are means of derivatives; rounding of 1e-16 grows to 1e-6 in the third.
-        assert np.max(np.abs(np.diff(path, order))) / t[1] ** order <= limit * (1.0 + 1e-6)
-
-
-def test_offset_taken_up_again_and_again_arrives_as_soon() -> None:
-    first = DecayingOffset(0.0, np.array([0.1]), np.array([-0.1]), np.array([0.0]), ONE)
-    offset, t = first, 0.0
-    while t < first.duration_s:
-        t += 0.125
-        offset = DecayingOffset(t, *offset.sample(t), ONE)
-    assert np.max(np.abs(offset.sample(t)[0])) < 1e-9
-
-
-def test_angular_velocity_is_the_derivative_of_the_rotation() -> None:
-    rng = np.random.default_rng(1)
-    for _ in range(50):
-        rotvec, rate, h = rng.normal(0, 1.5, 3), rng.normal(0, 1.0, 3), 1e-6
-        turn = rotations.rotvec_to_matrix(rotvec + h * rate) @ rotations.rotvec_to_matrix(rotvec - h * rate).T
-        np.testing.assert_allclose(
-            angular_velocity(rotvec, rate), rotations.matrix_to_rotvec(turn) / (2 * h), atol=1e-6
+def test_arm_s_latency_moves_every_point_forward() -> None:
+    plain, led = ChunkTimeline(1.0), ChunkTimeline(1.0, actuation_latency_s=0.06)
+    for timeline in (plain, led):
+        timeline.offer(straight_chunk(START_NS), START_NS, ANCHOR, None)
+    for ms in range(0, 900, 50):
+        now_ns = START_NS + ms * 1_000_000
+        early, late = led.sample(now_ns), plain.sample(now_ns + 60_000_000)
+        np.testing.assert_array_equal(early.T_base_tcp, late.T_base_tcp)  # type: ignore[union-attr]
+        assert early.gripper_opening == late.gripper_opening  # type: ignore[union-attr]
+    with pytest.raises(ChunkError, match="all 8 points"):
+        ChunkTimeline(1.0, actuation_latency_s=0.06).offer(
+            straight_chunk(START_NS), START_NS + 750_000_000, ANCHOR, None
         )
+
+
+def test_refused_chunk_changes_nothing() -> None:
+    timeline = ChunkTimeline(max_age_s=1.0)
+    timeline.offer(straight_chunk(START_NS), START_NS, ANCHOR, None)
+    before = timeline.sample(START_NS + NS // 4)
+    bad = ToolChunk(START_NS + 1, "base", np.full((1, 4, 4), np.nan), np.array([0.0]), np.array([0.5]), "q")
+    with pytest.raises(ChunkError, match="finite rigid motions"):
+        timeline.offer(bad, START_NS + 1, ANCHOR, None)
+    after = timeline.sample(START_NS + NS // 4)
+    np.testing.assert_array_equal(after.T_base_tcp, before.T_base_tcp)  # type: ignore[union-attr]
+    assert after.gripper_opening == before.gripper_opening  # type: ignore[union-attr]
+    assert timeline.source == "p"
+
+
+def curved_chunk(stamp_ns: int, first_s: float, count: int = 16, period_s: float = 0.1) -> ToolChunk:
+    """Points of one fixed smooth path, so that any two of these chunks mean the same."""
+    due_s = period_s * np.arange(1, count + 1)
+    t = first_s + due_s
+    p = np.column_stack([0.4 + 0.05 * np.sin(t), 0.05 * np.cos(1.3 * t), 0.3 + 0.02 * t])
+    R = Rotation.from_rotvec(np.outer(0.4 * t, [0.3, -0.2, 0.9])).as_matrix()
+    return ToolChunk(stamp_ns, "absolute", se3.make_pose(p, R), None, due_s, "p")
+
+
+def jerks(poses: FloatArray, dt_s: float) -> FloatArray:
+    return np.linalg.norm(np.diff(poses[:, :3, 3], 3, axis=0), axis=1) / dt_s**3
+
+
+def test_chunk_that_goes_on_from_the_committed_prefix_passes_without_a_bend() -> None:
+    """What a policy that inpaints does: its chunk repeats what will be executed until it arrives."""
+    timeline = ChunkTimeline(max_age_s=1.0)
+    timeline.offer(curved_chunk(START_NS, 0.0), START_NS, ANCHOR, None)
+    seen_ns, delay_s, period_s = START_NS + 3 * NS // 10, 0.25, 0.05
+    prefix = timeline.committed(seen_ns, delay_s, period_s)
+    assert isinstance(prefix, ToolChunk)
+    assert prefix.frame == "absolute"
+    np.testing.assert_allclose(prefix.time_from_start_s, period_s * np.arange(6))
+    for time_s, T in zip(prefix.time_from_start_s, prefix.transforms, strict=True):
+        np.testing.assert_array_equal(T, timeline.sample(seen_ns + round(time_s * NS)).T_base_tcp)  # type: ignore[union-attr]
+    # The answer: the prefix, and what comes after it as the policy wants it, here straight on.
+    step = prefix.transforms[-1, :3, 3] - prefix.transforms[-2, :3, 3]
+    tail = np.repeat(prefix.transforms[-1:], 6, axis=0)
+    tail[:, :3, 3] += np.outer(np.arange(1, 7), step)
+    answer = ToolChunk(
+        seen_ns,
+        "absolute",
+        np.concatenate([prefix.transforms, tail]),
+        None,
+        period_s * np.arange(12),
+        "p",
+    )
+    arrived_ns = seen_ns + round(delay_s * NS) - 5_000_000
+    current = timeline.sample(arrived_ns)
+    old = [timeline.sample(arrived_ns + tick * 4_000_000) for tick in range(-30, 1)]
+    timeline.offer(answer, arrived_ns, ANCHOR, current, TOOL_LIMITS)
+    new = [timeline.sample(arrived_ns + tick * 4_000_000) for tick in range(1, 30)]
+    poses = np.array([sample.T_base_tcp for sample in (*old, *new)])  # type: ignore[union-attr]
+    # A knot of the spline is worth some m/s^3; the same answer with its poses 1 cm off, a hundred.
+    assert jerks(poses, 0.004).max() < 8.0
+
+
+def test_committed_prefix_of_joints_and_of_nothing() -> None:
+    timeline = ChunkTimeline(max_age_s=1.0)
+    assert timeline.committed(START_NS, 0.2, 0.05) is None
+    chunk = JointChunk(START_NS, np.outer(TIMES_S, [1.0, -0.5]), np.full(8, 0.7), TIMES_S, "p")
+    timeline.offer(chunk, START_NS, np.zeros(2), None)
+    prefix = timeline.committed(START_NS + NS // 10, 0.2, 0.1)
+    assert isinstance(prefix, JointChunk)
+    np.testing.assert_allclose(prefix.positions, [[0.1, -0.05], [0.2, -0.1], [0.3, -0.15]], atol=1e-3)
+    np.testing.assert_array_equal(prefix.openings, [0.7, 0.7, 0.7])
+
+
+def test_chunks_that_confirm_each_other_do_not_bend_the_motion() -> None:
+    alone = ChunkTimeline(max_age_s=2.0)
+    alone.offer(curved_chunk(START_NS, 0.0, count=32), START_NS, ANCHOR, None)
+    fed = ChunkTimeline(max_age_s=2.0)
+    fed.offer(curved_chunk(START_NS, 0.0), START_NS, ANCHOR, None)
+    for ms in range(0, 1500, 4):
+        now_ns = START_NS + ms * 1_000_000
+        if ms and ms % 200 == 0:
+            # Points on the grid of the first, so that the spline through them is the same but for its ends.
+            fed.offer(curved_chunk(now_ns, ms * 1e-3), now_ns, ANCHOR, fed.sample(now_ns), TOOL_LIMITS)
+        # The first point's missing bend is felt for a few points.
+        gap = se3.pose_error(alone.sample(now_ns).T_base_tcp, fed.sample(now_ns).T_base_tcp)  # type: ignore[union-attr]
+        assert np.linalg.norm(gap[:3]) < 3e-4
+        assert np.linalg.norm(gap[3:]) < 3e-3
+
+
+@pytest.mark.parametrize("seam", [None, Switch()])
+def test_only_a_blend_leads_over(seam: Switch | None) -> None:
+    timeline = ChunkTimeline(max_age_s=1.0, seam=seam)
+    start = Sample(ANCHOR, None, np.zeros(6), np.zeros(6), None, START_NS, False)
+    goal = se3.compose_base(ANCHOR, se3.make_pose(np.array([0.02, 0.0, 0.0])))
+    timeline.offer(
+        ToolChunk(START_NS, "absolute", goal[None], None, np.array([0.1]), "p"), START_NS, ANCHOR, start, TOOL_LIMITS
+    )
+    moved = timeline.sample(START_NS).T_base_tcp[0, 3] - ANCHOR[0, 3]  # type: ignore[union-attr, index]
+    assert moved == pytest.approx(0.0 if seam is None else 0.02, abs=1e-12)
+
+
+def test_committed_prefix_is_where_the_arm_will_be_and_not_what_is_commanded_ahead() -> None:
+    plain, led = ChunkTimeline(1.0), ChunkTimeline(1.0, actuation_latency_s=0.06)
+    for timeline in (plain, led):
+        timeline.offer(curved_chunk(START_NS, 0.0), START_NS, ANCHOR, None)
+    here, ahead = (timeline.committed(START_NS + NS // 5, 0.2, 0.1) for timeline in (plain, led))
+    assert isinstance(here, ToolChunk)
+    assert isinstance(ahead, ToolChunk)
+    np.testing.assert_allclose(ahead.transforms, here.transforms, atol=1e-12)

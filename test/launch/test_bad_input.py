@@ -44,7 +44,11 @@ REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ("instruction 'make me a sandwich'", "'make' isn't a verb", "say for example"),
     ),
     "robot of a demo": (["demo", "--robot", "ur5"], ("unknown robot 'ur5'", "did you mean 'ur5e'?")),
-    "rig of a demo": (["demo", "--rig", "table"], ("unknown rig 'table'", "known: panda_table, ur5e_table")),
+    "interface of a demo": (
+        ["demo", "--interface", "telepathy"],
+        ("'telepathy' isn't one of this robot's", "choose from: position, trajectory"),
+    ),
+    "rig of a demo": (["demo", "--rig", "table"], ("unknown rig 'table'", "panda_table, ur10e_table, ur5e_table")),
     "policy of a demo": (["demo", "--policy", "openvla7b"], ("unknown policy 'openvla7b'", "known: ")),
     "empty instruction": (["demo", "--task", ""], ("instruction ''", "is empty", "say for example")),
     "blank instruction": (["demo", "--task", " \t"], ("is empty", "say for example")),

@@ -22,6 +22,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Transform
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
@@ -123,7 +124,10 @@ class Arm:
 
     def await_verdict(self, *words: str) -> None:
         """Waits for a verdict with all these words in its state and reasons."""
-        self.wait(lambda: all(word in f"{self.state}; {self.reasons}" for word in words), f"a verdict with {words}")
+        try:
+            self.wait(lambda: all(word in f"{self.state}; {self.reasons}" for word in words), f"a verdict with {words}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the newest is {self.state}; {self.reasons}") from None
 
     def await_ticks(self, count: int) -> list[JointState]:
         """The next so many commands."""
@@ -185,6 +189,11 @@ class Arm:
 
     def call(self, name: str) -> Trigger.Response:
         return self.peer.call(Trigger, name)
+
+    def selected(self) -> str:
+        """What parameter `source` says."""
+        request = GetParameters.Request(names=["source"])
+        return str(self.peer.call(GetParameters, "safety_node/get_parameters", request).values[0].string_value)
 
     def select(self, source: str) -> Any:
         return self.peer.set_parameter("safety_node", "source", source)
@@ -341,10 +350,13 @@ def test_stop_brakes_and_refuses_chunks_until_reset(arm: Arm) -> None:
 @undisturbed
 def test_teleop_takes_over_and_the_policy_waits_until_it_is_selected_again(arm: Arm) -> None:
     start = arm.tcp()
+    # Known to DDS before it speaks.
+    arm.peer.matched(arm.publisher(MultiDOFJointTrajectory, "teleop/action_chunk"))
     arm.send(arm.chunk(0.0, 0.15, 0.0))
     arm.await_motion(1, 0.03, start)
     arm.send(arm.chunk(0.0, 0.0, 0.05), "teleop")
     arm.await_verdict("running", "source=teleop")
+    arm.wait(lambda: arm.selected() == "teleop", "the parameter to say so")
     arm.await_motion(2, 0.04, start)
     arm.await_verdict("holding", "last chunk of teleop has ended")
     arm.send(arm.chunk(0.0, 0.05, 0.0))
@@ -420,12 +432,13 @@ def test_takeover_of_a_moving_tool_does_not_swing_it_far_out() -> None:
     assert max(y_m[200:]) - y_m[199] < 2.0 * braking_m
 
 
-def joint_chunk(arm: Arm, angles_rad: list[float], step_s: float) -> JointTrajectory:
-    """Moves the first joint from angle to angle about its home."""
+def joint_chunk(arm: Arm, angles_rad: list[float], step_s: float, joint: int = 0) -> JointTrajectory:
+    """Moves a joint from angle to angle about its home."""
     message = JointTrajectory(joint_names=list(ROBOT.joint_names))
     message.header.stamp = arm.peer.node.get_clock().now().to_msg()
     for number, angle_rad in enumerate(angles_rad, start=1):
-        positions = [float(arm.model.home[0]) + angle_rad, *(float(value) for value in arm.model.home[1:])]
+        positions = arm.model.home.tolist()
+        positions[joint] += angle_rad
         duration = messages.to_duration(number * step_s)
         message.points.append(JointTrajectoryPoint(positions=positions, time_from_start=duration))
     return message
@@ -433,8 +446,9 @@ def joint_chunk(arm: Arm, angles_rad: list[float], step_s: float) -> JointTrajec
 
 @undisturbed
 def test_joint_chunk_that_asks_too_much_is_slowed_to_the_limits(arm: Arm) -> None:
-    # 0.4 rad to and fro every 0.1 s are 6 rad/s at their fastest, where the joint may do 2.175 rad/s.
-    arm.send(joint_chunk(arm, [0.2, -0.2] * 6 + [0.0], 0.1))
+    # 0.4 rad to and fro every 0.1 s are 6 rad/s at their fastest, where the last joint may do 2.61 rad/s. It turns the
+    # tool on the spot: of the others the filter would say that they can't be braked inside the workspace.
+    arm.send(joint_chunk(arm, [0.2, -0.2] * 6 + [0.0], 0.1, joint=6))
     arm.await_verdict("running")
     arm.await_verdict("holding", "last chunk of p has ended")
     arm.await_rest()
@@ -612,23 +626,47 @@ def change_state(arm: Arm, transition: int) -> bool:
 def test_deactivated_controller_brakes_first_and_then_commands_nothing(arm: Arm) -> None:
     assert get_state(arm) == "active"
     start = arm.tcp()
-    arm.send(arm.chunk(0.0, 0.2, 0.0))
-    arm.await_motion(1, 0.03, start)
-    # The filter goes on, and finds that the arm doesn't follow.
-    arm.expects_fault = True
+    arm.send(arm.chunk(0.0, 0.2, 0.0, duration_s=4.0))
+    arm.await_motion(1, 0.01, start)
     assert change_state(arm, Transition.TRANSITION_DEACTIVATE)
     assert get_state(arm) == "inactive"
-    # The newest command is at rest, and it is the last.
-    verdicts, last = len(arm.verdicts), arm.commands[-1]
-    arm.wait(lambda: len(arm.verdicts) >= verdicts + 3, "the filter to go on")
+    # What was under way has arrived; the newest command is at rest, and it is the last.
+    for _ in range(2):
+        verdicts, last = len(arm.verdicts), arm.commands[-1]
+        arm.wait(lambda so_far=verdicts: len(arm.verdicts) >= so_far + 3, "the filter to go on")
     assert arm.commands[-1] is last
     # 1e-4 rad/s is what the controller takes for standing still.
     assert np.abs(last.velocity).max() <= 2e-4
-    # What the filter still had in force ends by itself: the arm doesn't follow it.
-    arm.await_verdict("holding")
+    arm.await_verdict("holding", "controller_node isn't active")
+    arm.send(arm.chunk(0.0, 0.05, 0.0))
+    arm.await_verdict("holding", "chunk of p dropped: controller_node isn't active")
     assert change_state(arm, Transition.TRANSITION_ACTIVATE)
     assert get_state(arm) == "active"
+    # Nothing of before is in force any more, although the chunk would have gone on for seconds.
     assert spread(arm.await_ticks(60)) < 1e-4
+    arm.await_verdict("holding", "the controller follows again; waiting for a chunk")
+    here = arm.tcp()
+    arm.send(arm.chunk(0.0, -0.03, 0.0))
+    arm.await_motion(1, -0.02, here)
+
+
+@undisturbed
+def test_controller_configured_anew_after_cleanup_moves_the_arm(arm: Arm) -> None:
+    for transition in (
+        Transition.TRANSITION_DEACTIVATE,
+        Transition.TRANSITION_CLEANUP,
+    ):
+        assert change_state(arm, transition)
+    assert get_state(arm) == "unconfigured"
+    assert not arm.peer.node.get_publishers_info_by_topic(f"/{COMMAND_TOPIC}")
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        assert change_state(arm, transition)
+    arm.await_ticks(20)
+    assert len(arm.peer.node.get_publishers_info_by_topic(f"/{COMMAND_TOPIC}")) == 1
+    arm.await_verdict("holding", "the controller follows again")
+    start = arm.tcp()
+    arm.send(arm.chunk(0.0, 0.03, 0.0))
+    arm.await_motion(1, 0.02, start)
 
 
 @pytest.fixture
@@ -648,8 +686,8 @@ def test_order_to_brake_is_obeyed_whenever_in_a_tick_it_comes(controller) -> Non
     model = RobotModel.from_config(ROBOT)
     period_ns = round(1e9 * controller.dt_s)
     sent: list[JointCommand] = []
-    publish = controller._publish
-    controller._publish = lambda command, stamp_ns: (sent.append(command), publish(command, stamp_ns))
+    publish = controller._link.publish
+    controller._link.publish = lambda sending, stamp_ns: (sent.append(sending.ticks[-1][1]), publish(sending, stamp_ns))
     stamp_ns = 0
 
     def tick(on_solve: Callable[[], None] = lambda: None) -> None:
@@ -724,3 +762,75 @@ def test_stop_outlives_the_process_that_was_told(processes, make_peer, patience)
     assert "safety/stop was called" in await_state(second, "stopped")
     assert "stopped" in person.call(Trigger, "safety/reset").message
     patience(lambda: verdicts[-1].status[0].message != "stopped", "the filter to be free")
+
+
+def nudge(arm: Arm) -> None:
+    """Sets it in motion along y if it isn't."""
+    if arm.state != "running":
+        arm.send(arm.chunk(0.0, 0.06, 0.0))
+
+
+def test_motion_at_500_hz_keeps_its_grid_and_limits_and_reports_on_itself(
+    processes, make_peer, patience, tmp_path
+) -> None:
+    path = tmp_path / "controller.yaml"
+    path.write_text((package_share() / "config" / "controller.yaml").read_text().replace("250.0", "500.0"))
+    arm = Arm(make_peer("fake_arm"), patience)
+    process = processes.start_node("motion", robot="panda", source="p", controller=path)
+    patience(lambda: arm.commands or process.poll() is not None, "the first command")
+    assert process.poll() is None, process.text
+    start = arm.tcp()
+    # Again and again where a busy machine has ended the motion.
+    patience(lambda: (arm.tcp() - start)[1] > 0.03 or nudge(arm), "motion")
+    patience(lambda: arm.state != "running", "its end")
+
+    def newest(node: str) -> dict[str, str]:
+        statuses = [status for message in list(arm.diagnostics) for status in message.status if node in status.name]
+        return {item.key: item.value for item in statuses[-1].values} if statuses else {}
+
+    nodes = ("motion_loop", "controller_node", "safety_node")
+    patience(lambda: all(newest(node) for node in nodes), "diagnostics")
+    steps_ns = np.diff([messages.to_ns(message.header.stamp) for message in list(arm.commands)])
+    assert np.median(steps_ns) == 2_000_000
+    assert np.all(steps_ns % 2_000_000 == 0)
+    report = arm.judge()
+    assert report.is_clean, [str(violation) for violation in report.first_violations.values()]
+    assert report.peak_velocity_fraction > 0.02
+    loop, controller, safety = (newest(node) for node in nodes)
+    assert float(loop["rate_hz"]) > 300.0
+    assert {"missed", "tick_p50_s", "tick_p99_s", "late_p99_s"} <= loop.keys()
+    assert 0.0 <= float(controller["clip_rate"]) <= 1.0
+    assert 0.0 < float(controller["sigma_min"]) < 1.0 or controller["reason"] != "following"
+    assert 0.0 <= float(controller["jerk_fraction"]) <= 1.0
+    assert controller["interface"] == "position"
+    assert {"chunk_age_s", "chunk_to_command_p50_s", "chunk_to_command_p99_s"} <= safety.keys()
+    assert 0.0 < float(safety["chunk_to_command_p50_s"]) < 1.0
+
+
+def test_velocity_interface_without_a_watchdog_does_not_start_and_says_why(processes, tmp_path) -> None:
+    robot = tmp_path / "panda.yaml"
+    text = (package_share() / "config" / "robots" / "panda.yaml").read_text()
+    robot.write_text(text.replace("interface: position", "interface: velocity"))
+    process = processes.start_node("motion", robot=robot)
+    assert process.wait(60.0) == 2
+    assert "names no watchdog" in process.text
+    assert "set velocity_watchdog_s" in process.text
+
+
+def test_interface_that_the_robot_does_not_have_is_refused_by_name(processes) -> None:
+    process = processes.start_node("motion", robot="panda", interface="telepathy")
+    assert process.wait(60.0) == 2
+    assert "'telepathy' isn't one of this robot's; choose from: position" in process.text.splitlines()[-1]
+
+
+def test_filter_alone_ticks_at_the_controllers_rate(processes, make_peer, patience, tmp_path) -> None:
+    path = tmp_path / "controller.yaml"
+    path.write_text((package_share() / "config" / "controller.yaml").read_text().replace("250.0", "100.0"))
+    arm = Arm(make_peer("fake_arm"), patience)
+    targets = arm.peer.hear(MultiDOFJointTrajectory, "target")
+    process = processes.start_node("safety_node", robot="panda", source="p", controller=path)
+    patience(lambda: arm.state or process.poll() is not None, "a verdict")
+    assert process.poll() is None, process.text
+    patience(lambda: len(targets) > 50 or nudge(arm), "targets")
+    steps_ns = np.diff([messages.to_ns(target.header.stamp) for target in list(targets)])
+    assert np.median(steps_ns) == 10_000_000

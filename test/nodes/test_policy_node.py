@@ -119,6 +119,19 @@ def test_deactivated_policy_is_silent_and_goes_on_when_it_is_activated(stage: St
     assert any("policy_active" in event.data for event in stage.events)
 
 
+def test_policy_configured_anew_after_cleanup_makes_chunks(stage: Stage) -> None:
+    stage.say("reach the blue block")
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+        assert stage.change(transition)
+    assert stage.state() == "unconfigured"
+    stage.wait(lambda: not stage.peer.node.count_publishers(CHUNKS), "its topic to be gone")
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        assert stage.change(transition)
+    stage.chunks.clear()
+    stage.wait(lambda: stage.chunks, "chunks")
+    assert stage.peer.node.count_publishers(CHUNKS) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

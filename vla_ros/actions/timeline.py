@@ -2,119 +2,64 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import dataclass
+import math
 
 import numpy as np
 
-from vla_ros.actions.decode import anchored_poses
-from vla_ros.actions.path import DecayingOffset, OffsetLimits, SplinePath, angular_velocity, unwrapped_rotvecs
+from vla_ros.actions.gripper import GripperHysteresis, GripperSchedule, schedule
+from vla_ros.actions.path import OffsetLimits
+from vla_ros.actions.seams import Blend, Motion, Seam
+from vla_ros.actions.track import NS, Sample, Track
 from vla_ros.errors import ChunkError
-from vla_ros.geometry import rotations, se3
+from vla_ros.geometry import se3
 from vla_ros.types import FloatArray, JointChunk, ToolChunk
 
-_NS = 1e-9
+__all__ = ["ChunkTimeline", "Sample"]
 
-
-@dataclass(frozen=True)
-class Sample:
-    """What is due at a time.
-
-    Attributes:
-        T_base_tcp: (4, 4) for tool chunks, else None.
-        positions: (n,) rad for joint chunks, else None.
-        velocity: (6,) twist of the tcp in base axes, or (n,) joint velocities.
-        acceleration: its derivative.
-        gripper_opening: None where the chunk leaves the gripper alone.
-        stamp_ns: when.
-        is_exhausted: whether the last point and the lead over to the chunk have passed; the sample then rests.
-    """
-
-    T_base_tcp: FloatArray | None
-    positions: FloatArray | None
-    velocity: FloatArray
-    acceleration: FloatArray
-    gripper_opening: float | None
-    stamp_ns: int
-    is_exhausted: bool
-
-    @property
-    def is_finite(self) -> bool:
-        values = (self.T_base_tcp, self.positions, self.velocity, self.acceleration)
-        return all(np.isfinite(value).all() for value in values if value is not None)
-
-
-class _Active:
-    """A chunk turned into a path, its gripper steps and the offset that leads onto it."""
-
-    def __init__(
-        self,
-        chunk: ToolChunk | JointChunk,
-        path: SplinePath,
-        R_reference: FloatArray | None,
-        due_s: FloatArray,
-        epoch_ns: int,
-    ) -> None:
-        self.stamp_ns, self.source = chunk.stamp_ns, chunk.source
-        self.path, self.R_reference, self.epoch_ns = path, R_reference, epoch_ns
-        self.openings = chunk.openings
-        self.due_s = [float(time) for time in due_s]
-        self.offset: DecayingOffset | None = None
-
-    def opening(self, time_s: float) -> float | None:
-        index = bisect_right(self.due_s, time_s) - 1
-        if self.openings is None or index < 0:
-            return None
-        return float(self.openings[index])
-
-    def sample(self, time_ns: int) -> Sample:
-        time_s = (time_ns - self.epoch_ns) * _NS
-        value, rate, rate2 = self.path.sample(time_s)
-        lead_s = 0.0 if self.offset is None else self.offset.start_s + self.offset.duration_s
-        exhausted = time_s >= max(self.path.end_s, lead_s)
-        opening = self.opening(time_s)
-        if self.R_reference is None:
-            if self.offset is not None:
-                e, de, dde = self.offset.sample(time_s)
-                value, rate, rate2 = value + e, rate + de, rate2 + dde
-            return Sample(None, value, rate, rate2, opening, time_ns, exhausted)
-        p, velocity, acceleration = value[:3], rate.copy(), rate2.copy()
-        R = rotations.rotvec_to_matrix(value[3:]) @ self.R_reference
-        velocity[3:] = angular_velocity(value[3:], rate[3:])
-        if self.offset is not None:
-            e, de, dde = self.offset.sample(time_s)
-            turn = rotations.rotvec_to_matrix(e[3:])
-            p, R = p + e[:3], turn @ R
-            velocity[:3] += de[:3]
-            velocity[3:] = angular_velocity(e[3:], de[3:]) + turn @ velocity[3:]
-            acceleration += dde
-        return Sample(se3.make_pose(p, R), None, velocity, acceleration, opening, time_ns, exhausted)
+_HALF_S, _ROTATION_HALF_S = 0.12, 0.25
+# s, of a chunk: more is a slip of units, and times past all measure can't be counted in ns.
+_LONGEST_S = 3600.0
 
 
 class ChunkTimeline:
-    """Holds the chunk in force and joins the next one to it.
+    """Holds the chunks in force and joins the next one to them.
 
     Args:
         max_age_s: oldest chunk, by its stamp, that is taken.
+        seam: how chunks are joined; None for `blend`.
+        hysteresis: of the gripper; None for the default's.
+        actuation_latency_s: time from a command until the arm is there. Points are commanded that much before they are
+            due, so that the arm, and not the command, is there in time.
     """
 
-    def __init__(self, max_age_s: float) -> None:
+    def __init__(
+        self,
+        max_age_s: float,
+        seam: Seam | None = None,
+        hysteresis: GripperHysteresis | None = None,
+        actuation_latency_s: float = 0.0,
+    ) -> None:
         self.max_age_s = max_age_s
-        self._active: _Active | None = None
+        self.seam = Blend(_HALF_S, _ROTATION_HALF_S) if seam is None else seam
+        self.hysteresis = GripperHysteresis() if hysteresis is None else hysteresis
+        self._lead_ns = round(actuation_latency_s / NS)
+        self._track: Track | None = None
+        self._motion: Motion | None = None
+        self._gripper: GripperSchedule | None = None
 
     @property
     def stamp_ns(self) -> int | None:
         """Stamp of the chunk in force."""
-        return self._active.stamp_ns if self._active else None
+        return self._track.stamp_ns if self._track else None
 
     @property
     def source(self) -> str | None:
         """Source of the chunk in force."""
-        return self._active.source if self._active else None
+        return self._track.source if self._track else None
 
     def clear(self) -> None:
-        """Forgets the chunk in force."""
-        self._active = None
+        """Forgets what is in force."""
+        self._track = self._motion = self._gripper = None
 
     def offer(
         self,
@@ -134,10 +79,71 @@ class ChunkTimeline:
             limits: for leading over to the new chunk; None to switch to it at once.
 
         Raises:
-            ChunkError: if the chunk is malformed, too old, out of order, or entirely in the past.
+            ChunkError: if the chunk is malformed, too old, out of order, or entirely in the past; nothing changes then.
         """
-        age_s = (now_ns - chunk.stamp_ns) * _NS
-        _check_form(chunk, anchor)
+        check_form(chunk, anchor)
+        self._check_time(chunk, now_ns)
+        before = self._track
+        if before is not None and before.source == chunk.source and chunk.stamp_ns <= before.stamp_ns:
+            raise ChunkError(f"chunk of {chunk.source} is older than the one in force or the same; dropped")
+        follows = before is not None and before.source == chunk.source
+        try:
+            track = Track(chunk, anchor, chunk.stamp_ns - self._lead_ns)
+        except ValueError as error:
+            raise ChunkError(f"no path leads through the chunk of {chunk.source}: {error}") from error
+        try:
+            motion = self.seam.join(self._motion if follows else None, track, current, limits)
+        except ValueError as error:
+            raise ChunkError(f"chunk of {chunk.source} can't be joined to the motion: {error}") from error
+        if chunk.openings is not None:
+            due_ns = [track.epoch_ns + round(time / NS) for time in chunk.time_from_start_s.tolist()]
+            before_ns = now_ns if current is None else current.stamp_ns
+            self._gripper = schedule(
+                self.hysteresis, due_ns, chunk.openings, before_ns, self._gripper if follows else None
+            )
+        else:
+            self._gripper = None
+        self._track, self._motion = track, motion
+
+    def sample(self, time_ns: int) -> Sample | None:
+        """What is due at a time, None where no chunk is in force."""
+        motion = self._motion
+        if motion is None:
+            return None
+        point = motion.sample(time_ns)
+        opening = None if self._gripper is None else self._gripper.opening(time_ns)
+        return Sample(*point, opening, time_ns, time_ns >= motion.end_ns)
+
+    def committed(self, now_ns: int, delay_s: float, period_s: float) -> ToolChunk | JointChunk | None:
+        """The points that will be executed before an answer to an observation of now can act: a policy that inpaints
+        goes on from these (real-time chunking's prefix), and its answer then passes without a bend.
+
+        Args:
+            now_ns: the observation's stamp.
+            delay_s: expected time from there to the answer's first effect.
+            period_s: between two points.
+
+        Returns:
+            Absolute poses, or postures, from now on, every period, past the delay by less than one; None where no
+            chunk is in force.
+        """
+        if self._track is None or not period_s > 0.0:
+            return None
+        count = 1 + max(0, math.ceil(delay_s / period_s - 1e-9))
+        times_s = np.asarray(period_s * np.arange(count), dtype=np.float64)
+        samples = [self.sample(now_ns + round(time / NS) - self._lead_ns) for time in times_s.tolist()]
+        found = [sample for sample in samples if sample is not None]
+        openings = [sample.gripper_opening for sample in found]
+        known = None if None in openings else np.array(openings, dtype=np.float64)
+        if found[0].positions is not None:
+            return JointChunk(
+                now_ns, np.array([sample.positions for sample in found]), known, times_s, self._track.source
+            )
+        poses = np.array([sample.T_base_tcp for sample in found])
+        return ToolChunk(now_ns, "absolute", poses, known, times_s, self._track.source)
+
+    def _check_time(self, chunk: ToolChunk | JointChunk, now_ns: int) -> None:
+        age_s = (now_ns - chunk.stamp_ns) * NS
         if age_s > self.max_age_s:
             raise ChunkError(
                 f"chunk of {chunk.source} is {age_s:.3f} s old (limit {self.max_age_s} s); "
@@ -148,69 +154,33 @@ class ChunkTimeline:
                 f"chunk of {chunk.source} is stamped {-age_s:.3f} s in the future (limit {self.max_age_s} s); "
                 "are the clocks of the two machines synchronised?"
             )
-        if self._active is not None and self._active.source == chunk.source and chunk.stamp_ns <= self._active.stamp_ns:
-            raise ChunkError(f"chunk of {chunk.source} is older than the one in force or the same; dropped")
-        due_s = chunk.time_from_start_s
-        if age_s >= due_s[-1]:
+        late_s = age_s + self._lead_ns * NS - float(chunk.time_from_start_s[-1])
+        if late_s >= 0.0:
             raise ChunkError(
-                f"all {len(due_s)} points of the chunk of {chunk.source} are late: "
-                f"the last was due {age_s - due_s[-1]:.3f} s ago"
+                f"all {len(chunk.time_from_start_s)} points of the chunk of {chunk.source} are late: "
+                f"the last was due {late_s:.3f} s ago"
             )
-        try:
-            active = self._build(chunk, anchor)
-        except ValueError as error:
-            raise ChunkError(f"no path leads through the chunk of {chunk.source}: {error}") from error
-        if current is not None and limits is not None:
-            self._blend(active, current, limits)
-        self._active = active
-
-    def sample(self, time_ns: int) -> Sample | None:
-        """What is due at a time, None where no chunk is in force."""
-        return None if self._active is None else self._active.sample(time_ns)
-
-    def _build(self, chunk: ToolChunk | JointChunk, anchor: FloatArray) -> _Active:
-        # The anchor is no point of the path: what lies between it and the first point is the offset's to cover.
-        due_s = chunk.time_from_start_s
-        if isinstance(chunk, JointChunk):
-            return _Active(chunk, SplinePath(due_s, chunk.positions), None, due_s, chunk.stamp_ns)
-        poses = anchored_poses(chunk, anchor)
-        R_reference = poses[0, :3, :3]
-        values = np.hstack([poses[:, :3, 3], unwrapped_rotvecs(R_reference, poses[:, :3, :3])])
-        return _Active(chunk, SplinePath(due_s, values), R_reference, due_s, chunk.stamp_ns)
-
-    def _blend(self, active: _Active, current: Sample, limits: OffsetLimits) -> None:
-        new = active.sample(current.stamp_ns)
-        if new.positions is not None and current.positions is not None:
-            value = current.positions - new.positions
-        elif new.T_base_tcp is not None and current.T_base_tcp is not None:
-            value = se3.pose_error(new.T_base_tcp, current.T_base_tcp)
-        else:
-            return
-        velocity, acceleration = current.velocity - new.velocity, current.acceleration - new.acceleration
-        start_s = (current.stamp_ns - active.epoch_ns) * _NS
-        # Velocity that the limits can't take away before the path ends would carry the motion on when the path rests:
-        # the other way, where it was the path that was faster. That much is left to the limits downstream.
-        losable = 0.5 * limits.acceleration * max(0.0, active.path.end_s - start_s)
-        velocity = np.clip(velocity, -losable, losable)
-        try:
-            active.offset = DecayingOffset(start_s, value, velocity, acceleration, limits)
-        except ValueError as error:
-            raise ChunkError(f"chunk of {active.source} can't be joined to the motion: {error}") from error
 
 
-def _check_form(chunk: ToolChunk | JointChunk, anchor: FloatArray) -> None:
-    """Refuses what no path can be led through."""
+def check_form(chunk: ToolChunk | JointChunk, anchor: FloatArray) -> None:
+    """Refuses what no path can be led through.
+
+    Raises:
+        ChunkError: with what is wrong.
+    """
     where, due_s = f"chunk of {chunk.source}", chunk.time_from_start_s
     count = len(due_s)
-    if count == 0 or not (np.all(np.isfinite(due_s)) and due_s[0] >= 0.0 and np.all(np.diff(due_s) > 0.0)):
+    if count == 0 or not (np.isfinite(due_s).all() and due_s[0] >= 0.0 and (due_s[1:] > due_s[:-1]).all()):
         raise ChunkError(f"{where}: time_from_start {due_s.tolist()} must be at least 0 and increase")
+    if due_s[-1] > _LONGEST_S:
+        raise ChunkError(f"{where}: its last point is due {due_s[-1]:g} s after the first (limit {_LONGEST_S:g} s)")
     if isinstance(chunk, JointChunk):
-        if chunk.positions.shape != (count, len(anchor)) or not np.all(np.isfinite(chunk.positions)):
+        if chunk.positions.shape != (count, len(anchor)) or not np.isfinite(chunk.positions).all():
             raise ChunkError(f"{where}: needs {count} x {len(anchor)} finite joint positions")
     elif len(chunk.transforms) != count or not se3.is_pose(chunk.transforms):
         raise ChunkError(f"{where}: needs {count} transforms that are finite rigid motions")
     elif chunk.T_base_anchor is not None and not se3.is_pose(chunk.T_base_anchor):
         raise ChunkError(f"{where}: its anchor isn't a finite rigid motion")
     openings = chunk.openings
-    if openings is not None and not (len(openings) == count and np.all((openings >= 0.0) & (openings <= 1.0))):
+    if openings is not None and not (len(openings) == count and bool(((openings >= 0.0) & (openings <= 1.0)).all())):
         raise ChunkError(f"{where}: needs {count} gripper openings in [0, 1]")

@@ -48,6 +48,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--seed", type=int, default=0, metavar="N", help="seed of the first scene (default %(default)s)"
     )
     parser.add_argument("--episodes", type=int, default=1, metavar="N", help="scenes, one seed each (default 1)")
+    parser.add_argument(
+        "--interface", default="", metavar="NAME", help="how commands reach the arm (default: as the robot's YAML says)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default out/demo-TIME)")
     parser.add_argument("--time-limit", type=float, default=30.0, metavar="S", help="seconds an episode may take")
     parser.add_argument("--window", action="store_true", help="open the simulator's viewer on the display")
@@ -85,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         out=out,
         time_limit_s=args.time_limit,
         has_window=args.window,
+        interface=args.interface,
     )
     demo = Demo(options, show_progress)
     summary = demo.run()

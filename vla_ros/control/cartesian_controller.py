@@ -3,48 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
+from vla_ros.control.bounds import VelocityBounds, guard_limits
+from vla_ros.control.clearance import Clearance, Rows
 from vla_ros.control.config import ControllerConfig
+from vla_ros.control.controller_state import ControllerReport, ControllerState, respaced
 from vla_ros.control.guard import JointGuard, JointMotion, at_rest
-from vla_ros.control.ik import damped_velocities
-from vla_ros.control.stopping import GuardLimits
+from vla_ros.control.ik import DampedSolver, QpSolver, VelocitySolver
+from vla_ros.control.way_back import Lead, ShortenedTwist, WayBack
 from vla_ros.geometry import se3
 from vla_ros.robots.model import RobotModel
+from vla_ros.robots.self_collision import SelfCollision
 from vla_ros.types import FloatArray, Intervention, JointCommand, JointTarget, ToolTarget
 
+__all__ = ["CartesianController", "ControllerReport", "ControllerState"]
 
-@dataclass(frozen=True)
-class ControllerState:
-    """All that a controller remembers from one tick to the next.
-
-    Attributes:
-        reference: (n,) rad, joint positions that the inverse kinematics integrates. It runs ahead of the command
-            when the guard acts; solving from the guard's own state instead lags by metres (docs/design.md).
-        command: what was sent last.
-        gripper_opening: commanded last.
-    """
-
-    reference: FloatArray
-    command: JointMotion
-    gripper_opening: float | None = None
-
-
-@dataclass(frozen=True)
-class ControllerReport:
-    """What happened in a tick.
-
-    Attributes:
-        interventions: limits that acted.
-        sigma_min: smallest singular value of the Jacobian at the reference, NaN in joint space.
-        is_clipped: whether a limit changed the motion that the target asked for.
-    """
-
-    interventions: tuple[Intervention, ...]
-    sigma_min: float
-    is_clipped: bool
+# Share of the joints' acceleration that a way back is braked with; six directions may be braked at once.
+_LEAD_SHARE = 0.4
 
 
 class CartesianController:
@@ -53,28 +30,53 @@ class CartesianController:
     Args:
         model: the robot.
         config: settings.
+        dt_s: duration of a tick; None: what `config.rate_hz` makes it.
     """
 
-    def __init__(self, model: RobotModel, config: ControllerConfig) -> None:
+    def __init__(self, model: RobotModel, config: ControllerConfig, dt_s: float | None = None) -> None:
         self.model, self.config = model, config
-        self.dt_s = 1.0 / config.rate_hz
-        margin = np.minimum(config.position_margin_rad, 0.25 * (model.upper - model.lower))
-        self.limits = GuardLimits(
-            model.lower + margin,
-            model.upper - margin,
-            config.velocity_fraction * model.velocity,
-            config.acceleration_fraction * model.acceleration,
-            config.jerk_fraction * model.jerk,
-        )
+        self.dt_s = 1.0 / config.rate_hz if dt_s is None else dt_s
+        if not 1e-4 <= self.dt_s <= 0.1:
+            raise ValueError(f"a tick of {self.dt_s} s isn't in [0.0001, 0.1] s")
+        self._of_other_ticks: dict[float, CartesianController] = {}
+        self.limits = guard_limits(model, config)
         self.guard = JointGuard(self.limits, self.dt_s)
-        self._home = np.array(model.home)
-        self._is_free = self.limits.velocity > 0.0
-        self._divisors = np.where(self._is_free, self.limits.velocity, 1.0)
+        self._bounds = VelocityBounds(self.limits, self.dt_s, model.names)
+        limits, joints = self.limits, len(model.names)
+        self._is_free = (limits.velocity > 0.0) & (limits.acceleration > 0.0) & (limits.jerk > 0.0)
+        self._are_all_free = bool(self._is_free.all())
+        self._solver: VelocitySolver
+        self._lead: Lead
+        if config.solver == "qp":
+            self._solver = QpSolver(joints, config.damping)
+            # A joint that doesn't move has nothing to brake.
+            braking = np.where(self._is_free, _LEAD_SHARE * limits.acceleration, np.inf)
+            jerk = np.where(self._is_free, limits.jerk, np.inf)
+            self._lead = WayBack(model.tcp_jacobian, config.sigma_threshold, braking, jerk, self.dt_s)
+        else:
+            self._solver = DampedSolver(config.damping, config.sigma_threshold)
+            self._lead = ShortenedTwist(model.config.tool, self.dt_s)
+        collision = SelfCollision(model)
+        self._clearance = (
+            Clearance(collision, self.limits, config.collision_margin_m, self.dt_s) if collision.pairs else None
+        )
+        self._near_m = 2.0 * config.closing_m_s2 * self.dt_s**2
+        self._near_rad = 2.0 * config.closing_rad_s2 * self.dt_s**2
+        # Home and the middle of the range pull alike, so one pull towards a point between them is both; rad a tick.
+        gain = config.posture_gain_per_s + config.centring_gain_per_s
+        middle = 0.5 * (self.limits.lower + self.limits.upper)
+        self._pull = self.dt_s * gain * self._is_free
+        self._pull_offset = (self.dt_s * self._is_free) * (
+            config.posture_gain_per_s * np.array(model.home) + config.centring_gain_per_s * middle
+        )
+        self._no_pull = np.zeros(joints)
+        self._no_rows: Rows = (np.zeros((0, joints)), np.zeros(0), ())
 
     def init(self, positions: FloatArray, gripper_opening: float | None = None) -> ControllerState:
         """A state at rest at measured joint positions, (n,) rad."""
         positions = np.array(positions, dtype=np.float64)
-        return ControllerState(positions, at_rest(positions), gripper_opening)
+        clearance_m = math.inf if self._clearance is None else self._clearance.at(positions)
+        return ControllerState(positions, at_rest(positions), gripper_opening, None, clearance_m, self.dt_s)
 
     def step(
         self, state: ControllerState, target: ToolTarget | JointTarget | None, dt_s: float
@@ -84,17 +86,115 @@ class CartesianController:
         Args:
             state: of the tick before.
             target: where to be at the end of this tick; None to brake and hold.
-            dt_s: duration of the tick; the one that `config.rate_hz` makes.
+            dt_s: duration of the tick.
+
+        Raises:
+            ValueError: for a duration that isn't one of a control loop.
         """
+        if dt_s != self.dt_s:
+            if dt_s not in self._of_other_ticks:
+                self._of_other_ticks[dt_s] = CartesianController(self.model, self.config, dt_s)
+            return self._of_other_ticks[dt_s].step(state, target, dt_s)
+        if dt_s != state.dt_s:
+            state = respaced(state, dt_s)
+        if target is None:
+            return self._brake(state, ())
+        if isinstance(target, JointTarget):
+            wanted = np.array(target.positions, dtype=np.float64)
+            motion = self.guard.granted(state.command, wanted.tolist())
+            if motion is not None and _is_finite(target):
+                return self._sent(state, target, wanted, motion, ControllerReport((), None, False))
+            return self._follow_joints(state, target, wanted)
+
+        q, dt = state.reference, self.dt_s
+        error, J = self.model.pose_error_and_jacobian(q, target.T_base_tcp)
+        if not self._are_all_free:
+            J = J * self._is_free
+        x, y, z, rx, ry, rz = error.tolist()
+        vx, vy, vz, wx, wy, wz = target.twist_tcp_in_base.tolist()
+        speed, turn = math.hypot(vx, vy, vz), math.hypot(wx, wy, wz)
+        is_near = (
+            math.hypot(x, y, z) <= dt * speed + self._near_m and math.hypot(rx, ry, rz) <= dt * turn + self._near_rad
+        )
+        # While the tool rests the whole arm does: no elbow wanders back to its posture after a stop.
+        is_at_rest = is_near and speed == turn == 0.0
+        pulled = self._no_pull if is_at_rest else self._pull_offset - self._pull * q
+        if is_near:
+            # What is solved for is the way of this tick, not a velocity: the same problem, times the tick.
+            way = self._solver.free(J, error, pulled)
+            wanted = q + way
+            motion = self.guard.granted(state.command, wanted.tolist())
+            opening = target.gripper_opening
+            if (
+                motion is not None
+                and (opening is None or math.isfinite(opening))
+                and (self._clearance is None or self._clearance.permits(state.clearance_m, q, way))
+            ):
+                return self._sent(state, target, wanted, motion, ControllerReport((), J, False))
+        return self._follow_tool(state, target, J, pulled / dt)
+
+    def _follow_tool(
+        self, state: ControllerState, target: ToolTarget, J: FloatArray, posture: FloatArray
+    ) -> tuple[ControllerState, JointCommand, ControllerReport]:
+        """The rest of a tick that can't bring the tool onto its target as it is."""
+        if not _is_finite(target):
+            return self._brake_for_numbers(state)
+        q = state.reference
+        T_base_tcp = self.model.forward_kinematics(q)
+        R = T_base_tcp[:3, :3]
+        twist_in_tcp = (self._twist_of(target, state.T_base_target).reshape(2, 3) @ R).reshape(6)
+        # A straight line, while the logarithm is a screw; near the target they are the same.
+        error = (se3.pose_error(T_base_tcp, target.T_base_tcp).reshape(2, 3) @ R).reshape(6)
+        now = np.array(state.command.velocities)
+        velocities = self._solver.free(*self._lead.problem(q, J, error, twist_in_tcp, posture, now), posture)
+        if not np.isfinite(velocities).all():
+            return self._brake_for_numbers(state)
         interventions: list[Intervention] = []
-        wanted, sigma_min = self._wanted(state, target, interventions)
-        if target is None or wanted is None:
-            command = self.guard.brake(state.command)
-            state = ControllerState(command.positions, command, state.gripper_opening)
-            return state, _sent(state), ControllerReport(tuple(interventions), sigma_min, False)
+        lower, upper, names = self._bounds.at(state.command.wanted)
+        past = np.maximum(lower - velocities, velocities - upper)
+        joint = int(np.argmax(past))
+        rows, least, pairs = self._half_spaces(state, q)
+        is_too_near = rows @ velocities < least
+        if past[joint] > 0.0 or is_too_near.any():
+            if past[joint] > 0.0:
+                interventions.append(self._bounds.intervention(joint, float(velocities[joint]), lower, upper, names))
+            for pair in sorted({pairs[i] for i in np.flatnonzero(is_too_near)}):
+                interventions.append(
+                    Intervention("self_collision", f"{pair[0]} and {pair[1]} slow down for each other")
+                )
+            velocities = self._solver.bounded(lower, upper, rows, least)
+        else:
+            linear, angular = math.hypot(*error[:3]), math.hypot(*error[3:])
+            interventions.append(
+                Intervention("reach", f"tcp is {linear:.4f} m and {angular:.4f} rad from its target; coming back to it")
+            )
+        reference = q + self.dt_s * np.where(self._is_free, velocities, 0.0)
+        return self._guard(state, target, np.clip(reference, self.limits.lower, self.limits.upper), J, interventions)
+
+    def _half_spaces(self, state: ControllerState, q: FloatArray) -> Rows:
+        if self._clearance is None or not self._clearance.is_near(state.clearance_m):
+            return self._no_rows
+        return self._clearance.half_spaces(q)
+
+    def _twist_of(self, target: ToolTarget, T_base_before: FloatArray | None) -> FloatArray:
+        """(6,) how the target moves, in base axes: by its last two poses, whatever its sender says of its twist."""
+        twist = target.twist_tcp_in_base
+        if T_base_before is None:
+            return twist
+        moved = se3.pose_error(T_base_before, target.T_base_tcp) / self.dt_s
+        tool = self.model.config.tool
+        is_jump = math.hypot(*moved[:3]) > tool.velocity_m_s or math.hypot(*moved[3:]) > tool.angular_velocity_rad_s
+        return np.zeros(6) if is_jump else moved
+
+    def _follow_joints(
+        self, state: ControllerState, target: JointTarget, wanted: FloatArray
+    ) -> tuple[ControllerState, JointCommand, ControllerReport]:
+        if not _is_finite(target):
+            return self._brake_for_numbers(state)
+        interventions: list[Intervention] = []
         reference = np.clip(wanted, self.limits.lower, self.limits.upper)
-        if np.any(np.abs(reference - wanted) > 1e-9):
-            joint = int(np.argmax(np.abs(reference - wanted)))
+        joint = int(np.argmax(np.abs(reference - wanted)))
+        if abs(reference[joint] - wanted[joint]) > 1e-9:
             interventions.append(
                 Intervention(
                     "joint_position",
@@ -102,76 +202,63 @@ class CartesianController:
                     f"limit [{self.limits.lower[joint]:.3f}, {self.limits.upper[joint]:.3f}] rad",
                 )
             )
-        command, is_wanted = self.guard.step(state.command, reference)
+        return self._guard(state, target, reference, None, interventions)
+
+    def _guard(
+        self,
+        state: ControllerState,
+        target: ToolTarget | JointTarget,
+        reference: FloatArray,
+        J: FloatArray | None,
+        interventions: list[Intervention],
+    ) -> tuple[ControllerState, JointCommand, ControllerReport]:
+        motion, is_wanted = self.guard.step(state.command, reference)
         if not is_wanted:
-            lag = np.abs(command.positions - reference)
+            lag = np.abs(motion.positions - reference)
             joint = int(np.argmax(lag))
             interventions.append(
                 Intervention("joint_guard", f"{self.model.names[joint]} is {lag[joint]:.4f} rad behind what was wanted")
             )
+        report = ControllerReport(tuple(interventions), J, not is_wanted)
+        return self._sent(state, target, reference, motion, report)
+
+    def _brake_for_numbers(self, state: ControllerState) -> tuple[ControllerState, JointCommand, ControllerReport]:
+        reason = "the target leads to numbers that aren't finite; braking"
+        return self._brake(state, (Intervention("finite", reason),))
+
+    def _brake(
+        self, state: ControllerState, interventions: tuple[Intervention, ...]
+    ) -> tuple[ControllerState, JointCommand, ControllerReport]:
+        motion, opening = self.guard.brake(state.command), state.gripper_opening
+        positions = motion.positions
+        clearance_m = math.inf if self._clearance is None else self._clearance.at(positions)
+        state = ControllerState(positions, motion, opening, None, clearance_m, self.dt_s)
+        return state, _command(positions, motion, opening), ControllerReport(interventions, None, False)
+
+    def _sent(
+        self,
+        state: ControllerState,
+        target: ToolTarget | JointTarget,
+        reference: FloatArray,
+        motion: JointMotion,
+        report: ControllerReport,
+    ) -> tuple[ControllerState, JointCommand, ControllerReport]:
+        """The end of a tick, unless its command couldn't be stopped before links of the arm meet."""
+        clearance_m = state.clearance_m
+        if self._clearance is not None:
+            clearance_m, is_safe = self._clearance.check(clearance_m, motion)
+            if not is_safe:
+                reason = f"links of the arm would come nearer than {self._clearance.margin_m} m; braking"
+                return self._brake(state, (*report.interventions, Intervention("self_collision", reason)))
         opening = state.gripper_opening if target.gripper_opening is None else target.gripper_opening
-        state = ControllerState(reference, command, opening)
-        return state, _sent(state), ControllerReport(tuple(interventions), sigma_min, not is_wanted)
-
-    def _wanted(
-        self, state: ControllerState, target: ToolTarget | JointTarget | None, interventions: list[Intervention]
-    ) -> tuple[FloatArray | None, float]:
-        """(n,) rad that the target asks for, None where it asks for nothing that can be done; and sigma_min."""
-        if target is None:
-            return None, math.nan
-        if isinstance(target, JointTarget):
-            wanted, sigma_min = target.positions, math.nan
-        else:
-            wanted, sigma_min = self._solve(state, target, interventions)
-        if _is_finite(target) and np.isfinite(wanted).all():
-            return wanted, sigma_min
-        interventions[:] = [Intervention("finite", "the target leads to numbers that aren't finite; braking")]
-        return None, sigma_min
-
-    def _solve(
-        self, state: ControllerState, target: ToolTarget, interventions: list[Intervention]
-    ) -> tuple[FloatArray, float]:
-        T_base_tcp, J = self.model.tcp_pose_and_jacobian(state.reference)
-        twist = self._reached_for(se3.pose_error(T_base_tcp, target.T_base_tcp) / self.dt_s)
-        # While the tool rests the whole arm does: no elbow wanders back to its posture after a stop.
-        gain_per_s = self.config.posture_gain_per_s if np.any(target.twist_tcp_in_base) else 0.0
-        posture = gain_per_s * (self._home - state.reference)
-        if not self._is_free.all():
-            J, posture = J * self._is_free, posture * self._is_free
-        velocities, sigma_min = damped_velocities(J, twist, posture, self.config.damping, self.config.sigma_threshold)
-        velocities = np.where(self._is_free, velocities, 0.0)
-        ratios = np.abs(velocities) / self._divisors
-        joint = int(np.argmax(ratios))
-        if ratios[joint] > 1.0:
-            interventions.append(
-                Intervention(
-                    "joint_velocity",
-                    f"{self.model.names[joint]} wanted at {abs(velocities[joint]):.2f} rad/s, "
-                    f"limit {self.limits.velocity[joint]:.2f} rad/s",
-                )
-            )
-            velocities = velocities / ratios[joint]
-        return state.reference + self.dt_s * velocities, sigma_min
-
-    def _reached_for(self, twist: FloatArray) -> FloatArray:
-        """No faster than the tool may ever be: at full length, a pose out of reach makes a singular arm hunt.
-
-        Source: Buss and Kim, "Selectively Damped Least Squares for Inverse Kinematics", J. Graphics Tools 2005, 3 (the
-        clamping of targets).
-        """
-        linear, angular = math.hypot(*twist[:3]), math.hypot(*twist[3:])
-        tool = self.model.config.tool
-        if linear <= tool.velocity_m_s and angular <= tool.angular_velocity_rad_s:
-            return twist
-        twist = twist.copy()
-        twist[:3] *= min(1.0, tool.velocity_m_s / linear) if linear > 0.0 else 1.0
-        twist[3:] *= min(1.0, tool.angular_velocity_rad_s / angular) if angular > 0.0 else 1.0
-        return twist
+        T_base_target = target.T_base_tcp if isinstance(target, ToolTarget) else None
+        state = ControllerState(reference, motion, opening, T_base_target, clearance_m, self.dt_s)
+        positions = reference if motion.is_as_wanted else motion.positions
+        return state, _command(positions, motion, opening), report
 
 
-def _sent(state: ControllerState) -> JointCommand:
-    motion = state.command
-    return JointCommand(motion.positions, motion.velocities, motion.accelerations, state.gripper_opening)
+def _command(positions: FloatArray, motion: JointMotion, opening: float | None) -> JointCommand:
+    return JointCommand(positions, np.array(motion.velocities), np.array(motion.accelerations), opening)
 
 
 def _is_finite(target: ToolTarget | JointTarget) -> bool:

@@ -15,13 +15,35 @@ _ROUNDING_RAD = 1e-9
 
 @dataclass(frozen=True)
 class GuardLimits:
-    """What the guard keeps: (n,) each, rad and seconds."""
+    """What the guard keeps: (n,) each, rad and seconds.
+
+    Attributes:
+        lower: least position.
+        upper: greatest position.
+        velocity: both ways, as are the next two.
+        acceleration: greatest.
+        jerk: greatest.
+        braking: deceleration that a stop before `lower` or `upper` counts on; None: all of the acceleration.
+        drift_s: time for which a stop goes on at its speed before that; None: 0.
+    """
 
     lower: FloatArray
     upper: FloatArray
     velocity: FloatArray
     acceleration: FloatArray
     jerk: FloatArray
+    braking: FloatArray | None = None
+    drift_s: FloatArray | None = None
+
+    @property
+    def greatest_braking(self) -> FloatArray:
+        """(n,) deceleration that a stop counts on."""
+        return self.acceleration if self.braking is None else self.braking
+
+    @property
+    def drift(self) -> FloatArray:
+        """(n,) s for which a stop goes on before it brakes."""
+        return np.zeros_like(self.acceleration) if self.drift_s is None else self.drift_s
 
 
 def can_stop(
@@ -44,7 +66,7 @@ def stopping_reach(velocity: FloatArray, acceleration: FloatArray, limits: Guard
 
     Source: Biagiotti and Melchiorri, "Trajectory Planning for Automatic Machines and Robots", 2008, section 3.4.
     """
-    a, j = limits.acceleration, limits.jerk
+    a, j = limits.greatest_braking, limits.jerk
     size = np.abs(acceleration)
     with np.errstate(divide="ignore", invalid="ignore"):
         swing = 0.5 * size * size / j
@@ -53,6 +75,8 @@ def stopping_reach(velocity: FloatArray, acceleration: FloatArray, limits: Guard
         long_stop = 0.5 * speed * (speed / a + a / j)
         short_stop = speed * np.sqrt(np.maximum(speed, 0.0) / j)
         stop = way + np.where(speed >= a * a / j, long_stop, short_stop)
+        if limits.drift_s is not None:
+            stop = stop + limits.drift_s * speed
         # Braking harder than the speed needs: the joint turns round while the acceleration is taken back.
         turn_s = (size - np.sqrt(np.maximum(size * size - 2.0 * j * velocity, 0.0))) / j
         turn = velocity * turn_s - 0.5 * size * turn_s**2 + j * turn_s**3 / 6.0

@@ -25,7 +25,11 @@ GAP_RATIO = 1.5  # A step longer than this many median steps is a gap.
 
 
 class JointLimits(Protocol):
-    """The limits of `RobotModel`."""
+    """The limits of `RobotModel`.
+
+    Where it also has `velocity_bounds`, (m, n) rad -> lower (at most 0) and upper (at least 0) of (m, n) rad/s each,
+    velocities are held against those too.
+    """
 
     @property
     def names(self) -> Sequence[str]: ...
@@ -129,8 +133,10 @@ def judge_limits(
     """Judges commands in the order in which they were received.
 
     Derivatives may be past a limit by 1e-4 of it and by what rounding of the positions makes (`rounding_bounds`).
-    A value that isn't a number is past every limit. A tick with the stamp of the one before is left out; no
-    derivative is taken across a stamp that goes back.
+    Velocity bounds that depend on the position are taken where they are looser of a step's two ends: such a bound falls
+    towards the position limit it protects, so nowhere between the two ends was more allowed, and a mean velocity that
+    is past it can't have been within the bounds all the way. A value that isn't a number is past every limit. A tick
+    with the stamp of the one before is left out; no derivative is taken across a stamp that goes back.
 
     Args:
         stamps_ns: (n,) nominal times of the ticks.
@@ -151,13 +157,13 @@ def judge_limits(
     kept_ns, kept = stamps_ns[is_new], positions[is_new]
 
     findings = [_judge_positions(kept, limits, 0.5 * position_quantum_rad)]
-    orders: tuple[tuple[Quantity, FloatArray], ...] = (
-        ("velocity", limits.velocity),
-        ("acceleration", limits.acceleration),
-        ("jerk", limits.jerk),
+    orders: tuple[tuple[Quantity, tuple[FloatArray, FloatArray]], ...] = (
+        ("velocity", _velocity_bounds(kept, limits)),
+        ("acceleration", (-limits.acceleration, limits.acceleration)),
+        ("jerk", (-limits.jerk, limits.jerk)),
     )
-    for order, (quantity, limit) in enumerate(orders, start=1):
-        findings.append(_judge_derivative(quantity, order, kept_ns, kept, limit, position_quantum_rad))
+    for order, (quantity, bounds) in enumerate(orders, start=1):
+        findings.append(_judge_derivative(quantity, order, kept_ns, kept, bounds, position_quantum_rad))
     peaks = [finding.peak_fractions for finding in findings]
     forward_ns = steps_ns[steps_ns > 0]
     return LimitReport(
@@ -202,22 +208,40 @@ def _judge_positions(positions: FloatArray, limits: JointLimits, slack_rad: floa
     return _Finding("position", positions, np.where(positions < limits.lower, limits.lower, limits.upper), is_past)
 
 
+def _velocity_bounds(positions: FloatArray, limits: JointLimits) -> tuple[FloatArray, FloatArray]:
+    """Lower and upper bound of the mean velocity of each step, (n,) or (ticks - 1, n)."""
+    at = getattr(limits, "velocity_bounds", None)
+    if at is None or len(positions) < 2:
+        return -limits.velocity, limits.velocity
+    # A bound where the position isn't a number is none; that the position isn't is a violation of its own.
+    lower, upper = (np.asarray(side, dtype=np.float64) for side in at(np.nan_to_num(positions, posinf=0.0, neginf=0.0)))
+    lower = np.maximum(np.minimum(lower[:-1], lower[1:]), -limits.velocity)
+    return lower, np.minimum(np.maximum(upper[:-1], upper[1:]), limits.velocity)
+
+
 def _judge_derivative(
-    quantity: Quantity, order: int, stamps_ns: StampArray, positions: FloatArray, limit: FloatArray, quantum_rad: float
+    quantity: Quantity,
+    order: int,
+    stamps_ns: StampArray,
+    positions: FloatArray,
+    bounds: tuple[FloatArray, FloatArray],
+    quantum_rad: float,
 ) -> _Finding:
     is_judged = increasing_windows(stamps_ns, order)
     value = mean_derivatives(stamps_ns, positions, order)
-    allowed = limit * (1.0 + RELATIVE_TOLERANCE) + rounding_bounds(stamps_ns, quantum_rad, order)
+    # The bound of the side on which the value is.
+    limit = np.where(value < 0.0, *(np.broadcast_to(bound, value.shape) for bound in bounds))
+    allowed = np.abs(limit) * (1.0 + RELATIVE_TOLERANCE) + rounding_bounds(stamps_ns, quantum_rad, order)
     is_past = is_judged[:, None] & ~(np.abs(value) <= allowed)
-    peaks = _peak_fractions(value[is_judged], limit, is_past[is_judged])
-    return _Finding(quantity, value, np.copysign(limit, value), is_past, peaks)
+    peaks = _peak_fractions(value[is_judged], limit[is_judged], is_past[is_judged])
+    return _Finding(quantity, value, limit, is_past, peaks)
 
 
 def _peak_fractions(value: FloatArray, limit: FloatArray, is_past: NDArray[np.bool_]) -> tuple[float, ...]:
     if not len(value):
-        return (float("nan"),) * len(limit)
+        return (float("nan"),) * value.shape[1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        fraction = np.abs(value) / limit
+        fraction = value / limit
     # Not finite: a position that wasn't, or a limit of 0, within which rounding is nothing.
     fraction = np.where(np.isfinite(fraction), fraction, np.where(is_past, np.inf, 0.0))
     return tuple(float(peak) for peak in fraction.max(axis=0))

@@ -13,6 +13,7 @@ from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 from vla_ros.errors import ChunkError, VlaRosError
 from vla_ros.nodes import chunk_messages
 from vla_ros.nodes.runtime import SENSOR
+from vla_ros.nodes.streams import Streams
 from vla_ros.robots.config import RobotConfig
 from vla_ros.types import JointChunk, ToolChunk
 
@@ -23,7 +24,8 @@ class ChunkIntake:
     """Subscribes to the chunks of sources by name.
 
     Args:
-        node: subscribes.
+        node: whose topics they are.
+        streams: subscribes and calls back.
         robot: whose joints and frames chunks are about.
         on_chunk: called with each good chunk and the time, ns, at which it was sent.
         on_refusal: called with the reason for each bad one.
@@ -32,11 +34,12 @@ class ChunkIntake:
     def __init__(
         self,
         node: Node,
+        streams: Streams,
         robot: RobotConfig,
         on_chunk: Callable[[ToolChunk | JointChunk, int], None],
         on_refusal: Callable[[str], None],
     ) -> None:
-        self._node, self._robot = node, robot
+        self._node, self._streams, self._robot = node, streams, robot
         self._on_chunk, self._on_refusal = on_chunk, on_refusal
         self._sources: set[str] = set()
 
@@ -60,8 +63,8 @@ class ChunkIntake:
         )
         tool_topic, joint_topic = _topics(source)
         on_tool, on_joint = (functools.partial(self._take, read) for read in (read_tool, read_joint))
-        self._node.create_subscription(MultiDOFJointTrajectory, tool_topic, on_tool, SENSOR)
-        self._node.create_subscription(JointTrajectory, joint_topic, on_joint, SENSOR)
+        self._streams.subscribe(MultiDOFJointTrajectory, tool_topic, on_tool, SENSOR)
+        self._streams.subscribe(JointTrajectory, joint_topic, on_joint, SENSOR)
 
     def topics(self, source: str) -> list[str]:
         """The resolved names of a source's topics."""

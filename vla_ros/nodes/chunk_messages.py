@@ -14,7 +14,7 @@ from trajectory_msgs.msg import (
 )
 
 from vla_ros.errors import ChunkError
-from vla_ros.nodes.messages import duration_s, from_transform, header, to_duration, to_ns, to_transform
+from vla_ros.nodes.messages import duration_s, from_transform, from_transforms, header, to_duration, to_ns, to_transform
 from vla_ros.types import FloatArray, JointChunk, JointTarget, ToolChunk, ToolTarget
 
 GRIPPER = "gripper"
@@ -78,7 +78,7 @@ def from_tool_chunk_message(
         place = names.index(GRIPPER)
         openings = _check_openings(np.array([transforms[place].translation.x for transforms in columns]), where)
     try:
-        T = np.stack([from_transform(transforms[0]) for transforms in columns])
+        T = from_transforms([transforms[0] for transforms in columns])
         anchor = from_transform(columns[0][names.index(ANCHOR)]) if ANCHOR in names else None
     except ValueError as error:
         raise ChunkError(f"{where}: {error}") from error

@@ -5,48 +5,43 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle import Node as LifecycleNode
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
-from vla_ros.config import load, package_share
-from vla_ros.control.cartesian_controller import CartesianController, ControllerReport, ControllerState
-from vla_ros.control.config import ControllerConfig
+from vla_ros.control.cartesian_controller import CartesianController, ControllerState
+from vla_ros.control.interfaces import make_sender
 from vla_ros.errors import ChunkError
 from vla_ros.nodes import chunk_messages, messages
+from vla_ros.nodes.command_link import CommandLink
+from vla_ros.nodes.controller_figures import ControllerFigures
 from vla_ros.nodes.loop import TickLoop
 from vla_ros.nodes.rivals import RivalWatch
 from vla_ros.nodes.runtime import (
     RELIABLE,
     SENSOR,
     autostart,
+    destroy,
+    entities,
     logged_transition,
     newest_only,
     now_ns,
     parameter,
     raise_priority,
-    required_parameter,
     run,
 )
+from vla_ros.nodes.settings import command_setting, controller_setting, robot_setting
 from vla_ros.nodes.state_intake import StateIntake
-from vla_ros.robots.config import load_robot
+from vla_ros.nodes.streams import Streams
 from vla_ros.robots.model import RobotModel
-from vla_ros.types import JointCommand, JointTarget, RobotState, ToolTarget
+from vla_ros.types import JointTarget, RobotState, ToolTarget
 
-_OPENING_STEP = 0.005
+_AT_REST_RAD_S = 1e-4
 # The pause before commands begin anew elsewhere; the arm's own controller holds meanwhile.
 _RESUME_AFTER_NS = 1_000_000_000
-
-
-def load_controller_config(path: str) -> ControllerConfig:
-    """The controller YAML at a path, or the package's own for an empty one."""
-    return load(ControllerConfig, Path(path) if path else package_share() / "config" / "controller.yaml")
 
 
 class ControllerNode(LifecycleNode):
@@ -58,22 +53,22 @@ class ControllerNode(LifecycleNode):
 
     def __init__(self, is_alone: bool) -> None:
         super().__init__("controller_node")
-        self.robot = load_robot(required_parameter(self, "robot", "name of the robot, or its YAML file"))
-        path = parameter(self, "controller", "", "controller YAML file; empty: the package's own")
-        self.config = load_controller_config(str(path))
+        self.robot, self.config = robot_setting(self), controller_setting(self)
+        self._command_config = command_setting(self, self.robot)
         self._autostart = bool(parameter(self, "autostart", True, "activate without being asked"))
         self._is_alone = is_alone
         self.dt_s = 1.0 / self.config.rate_hz
-        self._is_active = self._is_configured = False
-        self._is_braking = False
+        self._is_active = self._is_braking = False
         self._state: ControllerState | None = None
         self._measured: RobotState | None = None
-        self._sent_opening: float | None = None
         self._target: ToolTarget | JointTarget | None = None
-        self._report: ControllerReport | None = None
+        self._figures = ControllerFigures(self.config.rate_hz, self.robot)
         self._reason = "not active"
-        self._ticks = self._clipped = 0
         self._resume_ns = 0
+        self._built: set[Any] = set()
+        self._streams: Streams | None = None
+        self.waits_for = "controller_node isn't active"
+        """Why targets aren't followed at present, empty while they are."""
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self.create_timer(1.0, self._publish_diagnostics)
 
@@ -87,31 +82,38 @@ class ControllerNode(LifecycleNode):
     @logged_transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Builds the controller and its topics; nothing moves."""
-        if self._is_configured:
-            return super().on_configure(state)  # Configured before, and cleaned up since: all is still there.
+        before = entities(self)
         self._controller = CartesianController(RobotModel.from_config(self.robot), self.config)
-        self._commands = self.create_publisher(Float64MultiArray, self.robot.command.topic, RELIABLE)
-        self._joint_command = self.create_publisher(JointState, "joint_command", RELIABLE)
-        if self.robot.gripper is not None:
-            self._gripper = self.create_publisher(Float64, "gripper/command", RELIABLE)
+        self._sender = make_sender(self._command_config, self._controller)
+        self._link = CommandLink(self, self.robot, self._command_config)
         if self._is_alone:
-            StateIntake(self, self.robot, newest_only(SENSOR), self.observe)
+            self._streams = Streams(self)
+            StateIntake(self, self.robot, newest_only(SENSOR), self.observe, self._streams)
             read = functools.partial(chunk_messages.from_target_message, base_frame=self.robot.base_frame)
             read_joint = functools.partial(chunk_messages.from_joint_target_message, joint_names=self.robot.joint_names)
-            self.create_subscription(
+            self._streams.subscribe(
                 MultiDOFJointTrajectory, "target", functools.partial(self._on_target, read), newest_only(SENSOR)
             )
-            self.create_subscription(
+            self._streams.subscribe(
                 JointTrajectory, "joint_target", functools.partial(self._on_target, read_joint), newest_only(SENSOR)
             )
-        topics = [publisher.topic_name for publisher in (self._commands, self._joint_command)]
+            self._streams.start()
+            self.create_timer(1.0, self._streams.check)
+        topics = self._link.topics
         self._watch = RivalWatch(self, lambda: topics, lambda _rivals: None)
-        self._is_configured = True
+        self._built = entities(self) - before
         return super().on_configure(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Leaves the topics; configuring makes them anew."""
+        self._stop_streams()
+        destroy(self, self._built)
+        self._measured = self._target = None
+        return super().on_cleanup(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Permits motion; it begins from what is measured."""
-        self._state, self._reason = None, "waiting for joint states"
+        self._state, self._reason, self.waits_for = None, "waiting for joint states", "controller_node starts anew"
         self._is_braking = False
         self._is_active = True
         return super().on_activate(state)
@@ -128,9 +130,18 @@ class ControllerNode(LifecycleNode):
         while self._is_moving() and time.monotonic() < deadline_s:
             time.sleep(self.dt_s)
         self._is_active = False
-        self._reason = "not active"
+        self._reason, self.waits_for = "not active", "controller_node isn't active"
 
-    def _on_target(self, read: Any, message: MultiDOFJointTrajectory | JointTrajectory) -> None:
+    def on_clock_jump(self, jump_ns: int) -> None:
+        """Takes account of stamps that are other ones now."""
+        if self._state is not None:
+            self._sender.shift(jump_ns)
+
+    def _stop_streams(self) -> None:
+        if self._streams is not None:
+            self._streams.stop()
+
+    def _on_target(self, read: Any, message: MultiDOFJointTrajectory | JointTrajectory, _info: object) -> None:
         try:
             target = read(message)
         except ChunkError as error:
@@ -167,19 +178,28 @@ class ControllerNode(LifecycleNode):
             self._state, self._resume_ns = None, stamp_ns + _RESUME_AFTER_NS
             self.get_logger().error(f"{self._reason}; going on from where the arm is in {_RESUME_AFTER_NS * 1e-9:g} s")
         if stamp_ns < self._resume_ns:
+            self.waits_for = self._reason
             return
         if self._state is None:
             self._state = self._controller.init(measured.positions, measured.gripper_opening)
-            self._sent_opening = None
+            self._sender.begin(self._state, stamp_ns)
+            self._figures.clear()
+            self._link.begin()
+        approach = self._sender.approach(stamp_ns)
+        if approach is not None:
+            self._reason = self.waits_for = "taking over from the arm's own controller"
+            self._link.publish(approach, stamp_ns)
+            return
+        self._state, is_late = self._sender.resume(self._state, stamp_ns, now_ns(self))
         hold = self._reason_to_hold(stamp_ns, measured)
-        if hold:
+        if hold or is_late:
             target = None
-        self._state, command, self._report = self._controller.step(self._state, target, self.dt_s)
-        self._ticks += 1
-        self._clipped += self._report.is_clipped
+        self._state, command, report = self._controller.step(self._state, target, self.dt_s)
+        self._figures.add(command, report)
         self._reason = hold or ("following" if target is not None else "holding: no target")
-        if is_newest:
-            self._publish(command, stamp_ns)
+        sending = self._sender.send(self._state, command, stamp_ns, is_newest)
+        if sending is not None:
+            self._link.publish(sending, stamp_ns)
 
     def _has_lost_the_arm(self, state: ControllerState, measured: RobotState) -> bool:
         """Whether the arm is elsewhere than commanded: blocked, moved by hand, or put somewhere by a reset."""
@@ -194,35 +214,26 @@ class ControllerNode(LifecycleNode):
         return True
 
     def _reason_to_hold(self, stamp_ns: int, measured: RobotState) -> str:
+        self.waits_for = ""
         silence_s = (stamp_ns - measured.stamp_ns) * 1e-9
         if silence_s > self.config.state_timeout_s:
             return f"holding: no joint state for {silence_s:.2f} s (limit {self.config.state_timeout_s} s)"
         if self._watch.rivals:
-            return f"holding: two publishers: {self._watch.rivals}"
-        return "deactivating" if self._is_braking else ""
-
-    def _publish(self, command: JointCommand, stamp_ns: int) -> None:
-        self._commands.publish(Float64MultiArray(data=command.positions.tolist()))
-        self._joint_command.publish(messages.to_joint_command(command, self.robot.joint_names, stamp_ns))
-        opening = command.gripper_opening
-        if self.robot.gripper is None or opening is None:
-            return
-        if self._sent_opening is None or abs(opening - self._sent_opening) > _OPENING_STEP:
-            self._gripper.publish(Float64(data=opening))
-            self._sent_opening = opening
+            self.waits_for = f"holding: two publishers: {self._watch.rivals}"
+        elif self._is_braking:
+            self.waits_for = "deactivating"
+        return self.waits_for
 
     def _is_moving(self) -> bool:
         state = self._state
-        return self._is_active and state is not None and bool((abs(state.command.velocities) > 1e-4).any())
+        return self._is_active and state is not None and any(abs(v) > _AT_REST_RAD_S for v in state.command.velocities)
 
     def _publish_diagnostics(self) -> None:
-        report = self._report
-        values = {
+        values: dict[str, object] = {
             "active": self._is_active,
             "reason": self._reason,
-            "sigma_min": report.sigma_min if report else float("nan"),
-            "clip_rate": self._clipped / self._ticks if self._ticks else 0.0,
-            "limits": "; ".join(item.reason for item in report.interventions) if report else "",
+            "interface": self._command_config.interface,
+            **self._figures.read(),
         }
         level = (
             DiagnosticStatus.WARN
@@ -239,9 +250,8 @@ class _Alone(ControllerNode):
 
     def __init__(self) -> None:
         super().__init__(is_alone=True)
-        self._loop = TickLoop(
-            self.config.rate_hz, self._tick, lambda: now_ns(self), self._on_clock_jump, self._on_stall
-        )
+        self._loop = TickLoop(self.config.rate_hz, self._tick, lambda: now_ns(self), self._on_jump, self._on_stall)
+        self.create_timer(1.0, self._loop.check)
         self.start()
         self._loop.start()
 
@@ -252,14 +262,16 @@ class _Alone(ControllerNode):
         self.get_logger().error(f"the loop stood still for {stall_s:.2f} s; the arm brakes until targets are fresh")
         self._target = None
 
-    def _on_clock_jump(self, jump_ns: int) -> None:
+    def _on_jump(self, jump_ns: int) -> None:
         self.get_logger().error(f"the clock jumped by {jump_ns * 1e-9:.3f} s; the arm brakes until targets are fresh")
+        self.on_clock_jump(jump_ns)
         self._target = None
 
     def close(self) -> None:
         """Brakes before the end."""
         self.brake()
         self._loop.stop()
+        self._stop_streams()
 
 
 def main() -> int:

@@ -47,6 +47,7 @@ class DemoOptions:
     out: Path
     time_limit_s: float
     has_window: bool
+    interface: str
 
 
 class Demo:
@@ -64,6 +65,7 @@ class Demo:
         self._options, self._progress = options, progress
         self._task = Task.parse(options.task, options.time_limit_s)
         self._robot: RobotConfig = load_robot(options.robot)
+        self._robot.command.using(options.interface)
         self._rig: Rig = load_rig(options.rig)
         policy = load_policy_config(options.policy)
         mismatches = find_mismatches(self._rig, load_contract(policy.contract))
@@ -91,6 +93,7 @@ class Demo:
             "robot": options.robot,
             "rig": options.rig,
             "policy": options.policy,
+            "interface": options.interface,
             "headless": "false" if options.has_window else "true",
             "seed": str(options.seeds[0]),
         }

@@ -64,6 +64,20 @@ def from_transform(message: Transform) -> FloatArray:
     return se3.make_pose(np.array([p.x, p.y, p.z]), rotations.quat_xyzw_to_matrix(np.array([q.x, q.y, q.z, q.w])))
 
 
+def from_transforms(messages: Sequence[Transform]) -> FloatArray:
+    """Some of geometry_msgs/Transform to (n, 4, 4), for little more than one of them costs.
+
+    Raises:
+        ValueError: if a rotation is none.
+    """
+    rows = []
+    for message in messages:
+        p, q = message.translation, message.rotation
+        rows.append((p.x, p.y, p.z, q.x, q.y, q.z, q.w))
+    values = np.array(rows)
+    return se3.make_pose(values[:, :3], rotations.quat_xyzw_to_matrix(values[:, 3:]))
+
+
 def to_transform_stamped(T: FloatArray, parent: str, child: str, stamp_ns: int) -> TransformStamped:
     """A TF edge."""
     return TransformStamped(header=header(stamp_ns, parent), child_frame_id=child, transform=to_transform(T))

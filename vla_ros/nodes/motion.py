@@ -14,6 +14,7 @@ from vla_ros.nodes.controller_node import ControllerNode
 from vla_ros.nodes.loop import TickLoop
 from vla_ros.nodes.runtime import RELIABLE, now_ns, raise_priority, run
 from vla_ros.nodes.safety_node import SafetyNode
+from vla_ros.nodes.settings import SHARED
 
 
 class MotionLoop(Node):
@@ -28,22 +29,26 @@ class MotionLoop(Node):
         super().__init__("motion_loop")
         self._safety, self._controller = safety, controller
         rate_hz = controller.config.rate_hz
-        self._loop = TickLoop(rate_hz, self._tick, lambda: now_ns(self), safety.on_clock_jump, safety.on_stall)
+        self._loop = TickLoop(rate_hz, self._tick, lambda: now_ns(self), self._on_clock_jump, safety.on_stall)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self.create_timer(1.0, self._report)
         self._loop.start()
 
     def _tick(self, stamp_ns: int, is_newest: bool) -> None:
-        target = self._safety.step(stamp_ns, is_newest)
+        self._safety.await_controller(self._controller.waits_for)
+        target = self._safety.step(stamp_ns)
         self._controller.observe(self._safety.states.newest())
         self._controller.step(stamp_ns, is_newest, target)
         if is_newest:
-            self._safety.finish_tick()
+            self._safety.finish_tick(stamp_ns)
+
+    def _on_clock_jump(self, jump_ns: int) -> None:
+        self._safety.on_clock_jump(jump_ns)
+        self._controller.on_clock_jump(jump_ns)
 
     def _report(self) -> None:
         loop = self._loop
-        if loop.failure is not None:
-            raise RuntimeError("the motion loop failed") from loop.failure
+        loop.check()
         values = {
             "rate_hz": loop.achieved_hz,
             "ticks": loop.ticks,
@@ -64,12 +69,13 @@ class MotionLoop(Node):
 
 def _make() -> Sequence[Node]:
     controller = ControllerNode(is_alone=False)
-    safety = SafetyNode(rate_hz=controller.config.rate_hz)
-    if safety.robot != controller.robot:
-        raise VlaRosError(
-            f"safety_node has robot {safety.robot.name}, controller_node {controller.robot.name}; make them one"
-        )
+    safety = SafetyNode()
+    for what in SHARED:
+        values = [str(node.get_parameter(what).value) for node in (safety, controller)]
+        if values[0] != values[1]:
+            raise VlaRosError(f"safety_node has {what} {values[0]!r}, controller_node {values[1]!r}; make them one")
     controller.start()
+    safety.start()
     return [MotionLoop(safety, controller), safety, controller]
 
 

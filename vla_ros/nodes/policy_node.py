@@ -27,6 +27,8 @@ from vla_ros.nodes.runtime import (
     SENSOR,
     Percentiles,
     autostart,
+    destroy,
+    entities,
     logged_transition,
     newest_only,
     now_ns,
@@ -61,6 +63,8 @@ class PolicyNode(LifecycleNode):
         self._autostart = bool(parameter(self, "autostart", True, "activate without being asked"))
         self._started_ns = now_ns(self)
         self._wake = threading.Condition()
+        self._inferring = threading.Lock()
+        self._built: set[Any] = set()
         self._is_active = False
         self._is_over = False
         self._task_number = 1
@@ -97,8 +101,7 @@ class PolicyNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads the policy, checks its contract against the rig, and makes the topics."""
         self._configure()
-        if self._thread.is_alive():
-            return super().on_configure(state)  # Configured before, and cleaned up since: all is still there.
+        before = entities(self)
         name = self.policy_config.name
         self._model = RobotModel.from_config(self.robot)
         self._builder = ObservationBuilder(self.contract, self._model.forward_kinematics)
@@ -108,11 +111,20 @@ class PolicyNode(LifecycleNode):
         self.create_subscription(String, "task", self._on_task, RELIABLE)
         wanted = {spec.camera for spec in self.contract.observation.images.values()} & set(self.rig.cameras)
         self._cameras = CameraIntake(self, self.rig, wanted, self._model, self._states)
-        self._thread.start()
+        self._built = entities(self) - before
+        if not self._thread.is_alive():
+            self._thread.start()
         self.get_logger().info(
             f"{name}: contract {self.contract.name} {self.contract.interface_hash} fits rig {self.rig.name}"
         )
         return super().on_configure(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Leaves the topics and the policy; configuring makes and loads them anew."""
+        with self._inferring:
+            destroy(self, self._built)
+            del self.policy
+        return super().on_cleanup(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Permits chunks."""
@@ -157,14 +169,13 @@ class PolicyNode(LifecycleNode):
                 if is_active:
                     self._say("no task: holding")
                 continue
-            if number != begun:
-                begun = number
-                is_understood = self._begin(task)
-            if not is_understood:
-                time.sleep(0.05)
-                continue
-            next_s = max(next_s + 1.0 / self.policy_config.rate_hz, time.monotonic())
-            stamp_ns = self._infer_once(task, number, last_stamp_ns)
+            with self._inferring:
+                if not self._is_active:
+                    continue
+                if number != begun:
+                    begun, is_understood = number, self._begin(task)
+                next_s = max(next_s + 1.0 / self.policy_config.rate_hz, time.monotonic())
+                stamp_ns = self._infer_once(task, number, last_stamp_ns) if is_understood else None
             last_stamp_ns = stamp_ns or last_stamp_ns
             time.sleep(max(0.0, next_s - time.monotonic()))
 

@@ -216,6 +216,24 @@ def logged_transition(
     return logged
 
 
+def entities(node: Node) -> set[Any]:
+    """The publishers, subscriptions, timers and guard conditions that a node has now."""
+    return {*node.publishers, *node.subscriptions, *node.timers, *node.guards}
+
+
+def destroy(node: Node, built: set[Any]) -> None:
+    """Takes entities off a node again; the set is empty then."""
+    for entity in built & set(node.publishers):
+        node.destroy_publisher(entity)
+    for entity in built & set(node.subscriptions):
+        node.destroy_subscription(entity)
+    for entity in built & set(node.timers):
+        node.destroy_timer(entity)
+    for entity in built & set(node.guards):
+        node.destroy_guard_condition(entity)
+    built.clear()
+
+
 def autostart(node: LifecycleNode) -> None:
     """Configures and activates a lifecycle node.
 

@@ -6,10 +6,9 @@ import sys
 import threading
 from concurrent.futures import Future
 
-import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Float64, Float64MultiArray
+from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
@@ -27,12 +26,13 @@ from vla_ros.nodes.runtime import (
     required_parameter,
     run,
 )
-from vla_ros.robots.config import load_robot
+from vla_ros.nodes.settings import command_setting, robot_setting
+from vla_ros.nodes.sim_arm import SimArm
 from vla_ros.sim.cameras import CameraRenderer, simulated_camera
 from vla_ros.sim.scene import TIMESTEP_S
 from vla_ros.sim.viewer import SceneViewer
 from vla_ros.sim.world import World
-from vla_ros.types import FloatArray, ImageArray
+from vla_ros.types import ImageArray
 
 _RATE_HZ = 250.0
 _GRIPPER_EVERY = 5
@@ -44,14 +44,13 @@ class SimNode(Node):
 
     def __init__(self) -> None:
         super().__init__("sim_node")
-        robot = load_robot(required_parameter(self, "robot", "name of the robot, or its YAML file"))
+        robot = robot_setting(self)
         self._rig = load_rig(required_parameter(self, "rig", "name of the rig, or its YAML file"))
         with_cameras = bool(parameter(self, "cameras", True, "draw and publish the rig's cameras"))
         self._robot = robot
         seed = parameter(self, "seed", 0, "seed of the next sim/reset", is_fixed=False, least=0)
         self._world = World(robot, self._rig, int(seed))
         self._lock = threading.Lock()
-        self._joint_command: FloatArray | None = None
         self._gripper_command: float | None = None
         self._tick = 0
         self._served: dict[str, int] = {}
@@ -76,21 +75,17 @@ class SimNode(Node):
         self._viewer = None if is_headless else SceneViewer(self._world.scene)
         if self._viewer is not None:
             self.create_timer(1.0 / 30.0, self._show)
-        self.create_subscription(Float64MultiArray, robot.command.topic, self._on_command, newest_only(SENSOR))
+        self._arm = SimArm(self, robot, command_setting(self, robot), self._world)
         if robot.gripper is not None:
             self.create_subscription(Float64, "gripper/command", self._on_gripper, newest_only(SENSOR))
         self.create_service(Trigger, "sim/reset", self._on_reset)
         self._loop = TickLoop(_RATE_HZ, self._step, lambda: now_ns(self), lambda _jump_ns: None, lambda _stall_s: None)
         self._loop.start()
-        self.create_timer(1.0, self._check_loop)
+        self.create_timer(1.0, self._loop.check)
 
     def _ticks_between_images(self) -> int:
         rates = {camera.rate_hz for camera in self._rig.cameras.values()}
         return max(1, int(_RATE_HZ / max(rates))) if rates else 0
-
-    def _on_command(self, message: Float64MultiArray) -> None:
-        with self._lock:
-            self._joint_command = np.array(message.data)
 
     def _on_gripper(self, message: Float64) -> None:
         with self._lock:
@@ -100,17 +95,16 @@ class SimNode(Node):
         seed = int(self.get_parameter("seed").value)
         with self._lock:
             self._world.reset(seed)
-            self._joint_command = self._gripper_command = None
+            self._arm.clear()
+            self._gripper_command = None
         response.success, response.message = True, f"reset to seed {seed}"
         return response
 
     def _step(self, stamp_ns: int, is_newest: bool) -> None:
         with self._lock:
-            command, self._joint_command = self._joint_command, None
+            self._arm.apply(stamp_ns, self._loop.period_ns)
             opening, self._gripper_command = self._gripper_command, None
             try:
-                if command is not None:
-                    self._world.set_joint_command(command)
                 if opening is not None:
                     self._world.set_gripper_command(opening)
             except VlaRosError as error:
@@ -159,10 +153,6 @@ class SimNode(Node):
             images, infos, camera, frame = self._cameras[name]
             infos.publish(image_messages.to_camera_info(camera, stamp_ns, frame))
             images.publish(image_messages.to_image(image, stamp_ns, frame))
-
-    def _check_loop(self) -> None:
-        if self._loop.failure is not None:
-            raise RuntimeError("the simulation failed") from self._loop.failure
 
     def close(self) -> None:
         """Ends physics and drawing."""

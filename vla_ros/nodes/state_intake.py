@@ -11,6 +11,7 @@ from sensor_msgs.msg import JointState
 from vla_ros.errors import SensorError
 from vla_ros.nodes import messages
 from vla_ros.nodes.runtime import SENSOR, newest_only
+from vla_ros.nodes.streams import Streams
 from vla_ros.robots.config import RobotConfig
 from vla_ros.robots.state_buffer import JointStateBuffer
 from vla_ros.types import RobotState
@@ -26,6 +27,7 @@ class StateIntake:
         robot: whose joints are picked out, by exact name.
         profile: quality of service of `joint_states`; `newest_only` for who looks seldom.
         on_state: called with each good state besides.
+        streams: serves the topics in its own thread; None for the node's executor.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class StateIntake:
         robot: RobotConfig,
         profile: QoSProfile,
         on_state: Callable[[RobotState], None] | None = None,
+        streams: Streams | None = None,
     ) -> None:
         self.states = JointStateBuffer(_CAPACITY)
         self.gripper_opening: float | None = None
@@ -41,11 +44,12 @@ class StateIntake:
 
         self._node, self._on_state = node, on_state
         self._reader = messages.JointStateReader(robot.joint_names, "joint_states")
-        node.create_subscription(JointState, "joint_states", self._take, profile)
+        subscribe = node.create_subscription if streams is None else streams.subscribe
+        subscribe(JointState, "joint_states", self._take, profile)
         if robot.gripper is not None:
-            node.create_subscription(JointState, "gripper/state", self._take_gripper, newest_only(SENSOR))
+            subscribe(JointState, "gripper/state", self._take_gripper, newest_only(SENSOR))
 
-    def _take(self, message: JointState) -> None:
+    def _take(self, message: JointState, _info: object = None) -> None:
         try:
             state = self._reader.read(message, self.gripper_opening)
         except SensorError as error:
@@ -61,6 +65,6 @@ class StateIntake:
         if self._on_state is not None:
             self._on_state(state)
 
-    def _take_gripper(self, message: JointState) -> None:
+    def _take_gripper(self, message: JointState, _info: object = None) -> None:
         if message.position:
             self.gripper_opening = float(message.position[0])

@@ -139,7 +139,7 @@ class CommandConfig:
 
     interface: Interface
     topic: str
-    alternatives: dict[str, str] = field(default_factory=dict)
+    alternatives: dict[str, str] = field(default_factory=dict, hash=False)
     trajectory_rate_hz: float = 50.0
     trajectory_lead_s: float = 0.06
     velocity_watchdog_s: float | None = None

@@ -126,17 +126,16 @@ class RobotModel:
             T_base_target: (4, 4).
 
         Returns:
-            (6,) straight line to the target's position, m, and rotation vector to its rotation, rad; (6, n) Jacobian.
+            (6,) twist, m and rad, that leads to the target in unit time: the logarithm of what is left; (6, n) Jacobian.
         """
-        J = self.tcp_jacobian(q)
-        placement = pin.updateFramePlacement(self._model, self._data, self._tcp)
+        model, data, tcp = self._model, self._data, self._tcp
+        pin.computeJointJacobians(model, data, q if self._order is None else self._to_model(q))
+        placement = pin.updateFramePlacement(model, data, tcp)
+        J: FloatArray = pin.getFrameJacobian(model, data, tcp, pin.LOCAL)
         if not self._root_is_base:
             placement = self._M_base_root * placement
-        left = placement.actInv(pin.SE3(T_base_target))
-        error = np.empty(6)
-        error[:3] = left.translation
-        error[3:] = pin.log3(left.rotation)
-        return error, J
+        error: FloatArray = pin.log6(placement.actInv(pin.SE3(T_base_target))).vector
+        return error, J if self._order is None else J[:, self._order]
 
     def tcp_jacobian(self, q: FloatArray) -> FloatArray:
         """(6, n) at q (n,) rad: joint velocities to the twist of the tcp's point, linear first, in tcp axes."""

@@ -1,4 +1,4 @@
-"""Where the filter's motion goes on from when a chunk is taken: its last command, or what is measured."""
+"""How the filter engages: where its motion goes on from when a chunk is taken, and how softly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vla_ros.geometry import se3
-from vla_ros.safety.limits import ToolMotion, at_rest
+from vla_ros.safety.tool_motion import ToolMotion, at_rest
 from vla_ros.types import FloatArray, JointTarget, RobotState
 
 # Gaps past which an arm at rest isn't where it was commanded to be.
@@ -15,6 +15,33 @@ _NEAR_M = 0.02
 _NEAR_RAD = 0.1
 # A moving arm may be behind by what it moves in this time.
 _LAG_S = 0.1
+
+
+class SoftStart:
+    """The part of the limits that is in force: little at the moment of engaging, all of them after a while.
+
+    Args:
+        duration_s: of the growth; 0 for none.
+    """
+
+    # From rest; in motion, what the motion still takes of the limits.
+    least = 0.2
+
+    def __init__(self, duration_s: float) -> None:
+        self._duration_s = duration_s
+        self._engaged_ns, self._share = 0, self.least
+
+    def engage(self, now_ns: int, share: float) -> None:
+        """Begins with a part of the limits."""
+        self._engaged_ns, self._share = now_ns, share
+
+    def share(self, now_ns: int) -> float:
+        """The part that is in force, in (0, 1]."""
+        if self._duration_s <= 0.0:
+            return 1.0
+        # Ticks that are caught up with lie before the moment of engaging.
+        passed = max(0.0, (now_ns - self._engaged_ns) * 1e-9 / self._duration_s)
+        return min(1.0, self._share + (1.0 - self._share) * passed)
 
 
 def tool_motion(

@@ -1,4 +1,4 @@
-"""The joint servos inside the simulated arm: from position commands, a point now and then, to torques every step."""
+"""The joint servos inside the simulated arm: from commands, one now and then, to torques every step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from vla_ros.errors import ConfigError, LimitExceededError
 from vla_ros.robots.config import GripperConfig
 from vla_ros.sim.scene import TIMESTEP_S, Scene
+from vla_ros.sim.trajectory import TrajectoryFollower
 from vla_ros.types import FloatArray
 
 # Poles of the error dynamics and of the observer that turns a staircase of commands into a smooth reference, rad/s.
@@ -20,10 +21,11 @@ _FINGER_LEAD = 1.25
 
 
 class ArmServo:
-    """Computed torque towards the commanded positions, with the commands' velocity as feed-forward.
+    """Computed torque towards a reference made of what is commanded: positions, velocities or trajectories.
 
-    The reference (position and velocity) comes from an observer of constant velocity: it has no lag behind steadily
-    moving commands, whatever their rate, and when commands stop coming its velocity decays to zero at the last command.
+    Of positions, the reference (position and velocity) comes from an observer of constant velocity: it has no lag
+    behind steadily moving commands, whatever their rate, and when commands stop coming its velocity decays to zero at
+    the last command. Velocities are integrated to positions; a trajectory is the reference itself.
 
     Source: Spong et al., "Robot Modeling and Control", 2nd ed., section 9.3 (inverse dynamics); Luenberger observer.
     """
@@ -32,6 +34,7 @@ class ArmServo:
         self._scene = scene
         self._joints = scene.robot.joints
         self._velocity_limit = np.array([joint.velocity_rad_s for joint in self._joints])
+        self._lower, self._upper = np.array([joint.position_rad for joint in self._joints]).T
         self._acceleration = np.zeros(scene.model.nv)
         self._torque = np.zeros(scene.model.nv)
         self.reset(np.array([joint.home_rad for joint in self._joints]))
@@ -41,6 +44,14 @@ class ArmServo:
         self._command = positions.copy()
         self._position = positions.copy()
         self._velocity = np.zeros(len(positions))
+        self._commanded_velocity: FloatArray | None = None
+        self._moves_until_s = 0.0
+        self._trajectory: TrajectoryFollower | None = None
+
+    @property
+    def command(self) -> FloatArray:
+        """(n,) rad, the positions in force."""
+        return self._command
 
     def set_command(self, positions: FloatArray) -> None:
         """Takes a command, (n,) rad, in force until the next one. A refused one changes nothing.
@@ -49,39 +60,99 @@ class ArmServo:
             ConfigError: if it has another length than the arm.
             LimitExceededError: if a position isn't finite or lies outside the joint's limits.
         """
-        positions = np.array(positions, dtype=np.float64)
-        if positions.shape != self._command.shape:
-            raise ConfigError(
-                "joint command",
-                f"has shape {positions.shape}, the arm has {len(self._joints)} joints",
-                f"send one position each, in the order {', '.join(self._scene.robot.joint_names)}",
-            )
-        for joint, value in zip(self._joints, positions.tolist(), strict=True):
-            lower, upper = joint.position_rad
-            # Written so that NaN is refused too.
-            if not lower - _LIMIT_TOLERANCE_RAD <= value <= upper + _LIMIT_TOLERANCE_RAD:
-                raise LimitExceededError(joint.name, "commanded position, rad,", value, lower, upper)
+        positions = self._checked_shape(positions)
+        self._check_range("commanded position, rad,", positions[None])
+        self._trajectory = self._commanded_velocity = None
         self._command = positions
+
+    def set_velocities(self, velocities: FloatArray, until_s: float) -> None:
+        """Moves with velocities, (n,) rad/s, at most until a simulated time. A refused one changes nothing.
+
+        Raises:
+            ConfigError: if it has another length than the arm.
+            LimitExceededError: if a velocity isn't finite or past the joint's limit.
+        """
+        velocities = self._checked_shape(velocities)
+        for joint, value in zip(self._joints, velocities.tolist(), strict=True):
+            limit = joint.velocity_rad_s + _LIMIT_TOLERANCE_RAD
+            if not -limit <= value <= limit:
+                raise LimitExceededError(joint.name, "commanded velocity, rad/s,", value, -limit, limit)
+        self._trajectory, self._commanded_velocity, self._moves_until_s = None, velocities, until_s
+
+    def set_trajectory(
+        self,
+        now_s: float,
+        times_s: list[float],
+        positions: FloatArray,
+        velocities: FloatArray | None,
+        accelerations: FloatArray | None,
+    ) -> float:
+        """Follows a trajectory from now on, as `TrajectoryFollower.replace` has it. A refused one changes nothing.
+
+        Raises:
+            ConfigError: if it can't be followed.
+            LimitExceededError: if a position isn't finite or lies outside the joint's limits.
+        """
+        if positions.shape[1:] != self._command.shape:
+            self._checked_shape(positions)
+        self._check_range("position of a trajectory, rad,", positions)
+        trajectory = self._trajectory or TrajectoryFollower(self._command)
+        jump_rad = trajectory.replace(now_s, times_s, positions, velocities, accelerations)
+        self._trajectory, self._commanded_velocity = trajectory, None
+        return jump_rad
 
     def step(self, data: mujoco.MjData) -> None:
         """Advances the reference by a step and writes torques to `data.ctrl`, which the actuators limit to the efforts.
 
         To be called between `mj_step1` and `mj_step2`.
         """
-        scene, dt = self._scene, TIMESTEP_S
-        innovation = self._command - self._position
-        limit = self._velocity_limit
-        velocity = np.clip(self._velocity + _OBSERVER_RAD_S**2 * dt * innovation, -limit, limit)
-        acceleration_ff = (velocity - self._velocity) / dt
-        self._velocity = velocity
-        self._position = self._position + dt * np.clip(velocity + 2.0 * _OBSERVER_RAD_S * innovation, -limit, limit)
-
+        scene = self._scene
+        acceleration_ff = self._observe() if self._trajectory is None else self._follow(self._trajectory, data.time)
         error = self._position - data.qpos[scene.arm_qpos]
         error_rate = self._velocity - data.qvel[scene.arm_dof]
         self._acceleration[scene.arm_dof] = acceleration_ff + _SERVO_RAD_S**2 * error + 2.0 * _SERVO_RAD_S * error_rate
         mujoco.mj_mulM(scene.model, data, self._torque, self._acceleration)
         torque = self._torque + data.qfrc_bias - data.qfrc_passive
         data.ctrl[scene.arm_ctrl] = torque[scene.arm_dof]
+        if self._commanded_velocity is not None:
+            moved = self._command + TIMESTEP_S * self._commanded_velocity * (data.time < self._moves_until_s)
+            self._command = np.clip(moved, self._lower, self._upper)
+
+    def _observe(self) -> FloatArray:
+        """Advances the reference towards the commanded positions; returns its acceleration."""
+        dt, limit = TIMESTEP_S, self._velocity_limit
+        innovation = self._command - self._position
+        velocity = np.clip(self._velocity + _OBSERVER_RAD_S**2 * dt * innovation, -limit, limit)
+        acceleration = (velocity - self._velocity) / dt
+        self._velocity = velocity
+        self._position = self._position + dt * np.clip(velocity + 2.0 * _OBSERVER_RAD_S * innovation, -limit, limit)
+        return np.asarray(acceleration)
+
+    def _follow(self, trajectory: TrajectoryFollower, time_s: float) -> FloatArray:
+        """Takes the reference from a trajectory; returns its acceleration."""
+        desired = trajectory.sample(time_s)
+        zero = np.zeros_like(desired.positions)
+        self._position = self._command = desired.positions
+        self._velocity = zero if desired.velocities is None else desired.velocities
+        return zero if desired.accelerations is None else desired.accelerations
+
+    def _checked_shape(self, values: FloatArray) -> FloatArray:
+        values = np.array(values, dtype=np.float64)
+        if values.shape != self._command.shape:
+            raise ConfigError(
+                "joint command",
+                f"has shape {values.shape}, the arm has {len(self._joints)} joints",
+                f"send one value each, in the order {', '.join(self._scene.robot.joint_names)}",
+            )
+        return values
+
+    def _check_range(self, what: str, positions: FloatArray) -> None:
+        for joint, column in zip(self._joints, positions.T.tolist(), strict=True):
+            lower, upper = joint.position_rad
+            for value in column:
+                # Written so that NaN is refused too.
+                if not lower - _LIMIT_TOLERANCE_RAD <= value <= upper + _LIMIT_TOLERANCE_RAD:
+                    raise LimitExceededError(joint.name, what, value, lower, upper)
 
 
 class GripperServo:

@@ -15,6 +15,7 @@ from vla_ros.robots.config import RobotConfig
 from vla_ros.sim.placement import BLOCK_NAMES, BLOCK_SIZE_M, draw_placements
 from vla_ros.sim.scene import Scene, build_scene
 from vla_ros.sim.servo import ArmServo, GripperServo
+from vla_ros.sim.tool_servo import ToolServo
 from vla_ros.types import FloatArray, RobotState
 
 
@@ -45,6 +46,7 @@ class World:
         self._view = mujoco.MjData(self.scene.model)
         self._T_base_world = invert(self.scene.T_world_base)
         self._arm = ArmServo(self.scene)
+        self._tool = ToolServo(self.scene, self._arm)
         self._gripper = GripperServo(self.scene, robot.gripper) if robot.gripper else None
         self.reset(seed)
 
@@ -55,6 +57,7 @@ class World:
         home = np.array([joint.home_rad for joint in scene.robot.joints])
         data.qpos[scene.arm_qpos] = home
         self._arm.reset(home)
+        self._tool.reset()
         if self._gripper:
             data.qpos[scene.finger_qpos] = self._gripper.positions(1.0)
             self._gripper.reset(1.0)
@@ -77,7 +80,49 @@ class World:
         Raises:
             ConfigError, LimitExceededError: as `ArmServo.set_command`; the command in force stays.
         """
+        self._tool.reset()
         self._arm.set_command(positions)
+
+    def set_joint_velocities(self, velocities: FloatArray, timeout_s: float) -> None:
+        """Commands the arm: (n,) rad/s, until the next command, or for so long if none comes.
+
+        Raises:
+            ConfigError, LimitExceededError: as `ArmServo.set_velocities`; the command in force stays.
+        """
+        self._tool.reset()
+        self._arm.set_velocities(velocities, self.time_s + timeout_s)
+
+    def set_joint_trajectory(
+        self,
+        times_s: list[float],
+        positions: FloatArray,
+        velocities: FloatArray | None = None,
+        accelerations: FloatArray | None = None,
+    ) -> float:
+        """Commands the arm: a trajectory that replaces the one in force; none of its points, and the arm holds.
+
+        Args:
+            times_s: of the points, as simulated time.
+            positions: (points, n) rad.
+            velocities: likewise, rad/s, or None.
+            accelerations: likewise, rad/s^2, or None.
+
+        Returns:
+            How far, rad, the desired positions of some joint jump at that.
+
+        Raises:
+            ConfigError, LimitExceededError: as `ArmServo.set_trajectory`; the command in force stays.
+        """
+        self._tool.reset()
+        return self._arm.set_trajectory(self.time_s, times_s, positions, velocities, accelerations)
+
+    def set_tool_command(self, T_base_tcp: FloatArray) -> None:
+        """Commands the arm: a pose (4, 4) for its own controller to solve for; held until the next one.
+
+        Raises:
+            ConfigError: if it is no pose; the command in force stays.
+        """
+        self._tool.set_target(T_base_tcp)
 
     def set_gripper_command(self, opening: float) -> None:
         """Commands the gripper: 0 closed .. 1 open; held until the next one.
@@ -95,6 +140,7 @@ class World:
         model, data = self.scene.model, self._data
         for _ in range(n):
             mujoco.mj_step1(model, data)
+            self._tool.step(data)
             self._arm.step(data)
             if self._gripper:
                 self._gripper.step(data)

@@ -1,0 +1,21 @@
+"""The benchmarks by name; each is a package here with a `benchmark` module, imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from vla_ros.errors import UnknownNameError
+
+BENCHMARKS = {"motion": "the motion path: cost of a tick, limits under adversity, singularities, seams, ROS"}
+
+
+def load_benchmark(name: str) -> Any:
+    """The module of a benchmark: `PARTS`, `chosen_parts`, `requirements`, `run` and `draw`.
+
+    Raises:
+        UnknownNameError: for a name that isn't in `BENCHMARKS`.
+    """
+    if name not in BENCHMARKS:
+        raise UnknownNameError("benchmark", name, BENCHMARKS)
+    return importlib.import_module(f"vla_ros.benchmarks.{name}.benchmark")
