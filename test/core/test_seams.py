@@ -105,7 +105,7 @@ def test_joint_blend_is_the_same_curve_for_every_joint() -> None:
     start = Sample(None, np.zeros(3), np.zeros(3), np.zeros(3), None, START_NS, False)
     goal = np.array([0.01, -0.02, 0.0])
     timeline.offer(JointChunk(START_NS, goal[None], None, np.array([0.1]), "p"), START_NS, np.zeros(3), start, limits)
-    half = timeline.sample(START_NS + 120_000_000)
+    half = timeline.sample(START_NS + 115_000_000)
     np.testing.assert_allclose(half.positions, 0.5 * goal, atol=1e-5)  # type: ignore[union-attr]
     np.testing.assert_allclose(timeline.sample(START_NS + 2 * NS).positions, goal, atol=1e-12)  # type: ignore[union-attr]
 

@@ -101,12 +101,13 @@ class TopicSource:
         self.infos: list[CameraInfo] = peer.hear(CameraInfo, "camera/front/camera_info")
         self._image = peer.speak(Image, "raw/image")
         self._info = peer.speak(CameraInfo, "raw/camera_info")
+        self.info = image_messages.to_camera_info(CameraModel(64, 48, K, DISTORTION), 0, "raw")
 
     def send_until(self, condition: Callable[[], Any], what: str, stamp_ns: int = 5 * S) -> None:
         """Sends image and intrinsics again and again."""
 
         def sent() -> bool:
-            self._info.publish(image_messages.to_camera_info(CameraModel(64, 48, K, DISTORTION), stamp_ns, "raw"))
+            self._info.publish(self.info)
             self._image.publish(image_messages.to_image(self.image, stamp_ns, "raw"))
             return bool(condition())
 
@@ -166,6 +167,25 @@ def test_crop_that_does_not_fit_publishes_nothing_and_is_told(serve, source, pat
         lambda: any("crop_xywh (40, 0, 40, 48)" in m.status[0].message for m in list(told)), "a diagnostic"
     )
     assert not source.images
+
+
+def test_lens_of_another_kind_publishes_nothing_and_is_told_until_it_is_mended(serve, source) -> None:
+    mended, source.info = source.info, image_messages.to_camera_info(CameraModel(64, 48, K, ()), 0, "raw")
+    source.info.distortion_model = "equidistant"
+    serve(front=camera(source={"kind": "topic", "address": "raw/image"}))
+    told = source.peer.hear(DiagnosticArray, "/diagnostics")
+
+    def is_told() -> bool:
+        return bool(told) and "distortion model 'equidistant'" in told[-1].status[0].message
+
+    source.send_until(is_told, "a diagnostic")
+    # Images that came before the first camera_info had the rig's intrinsics.
+    count, told_before = len(source.images), len(told)
+    source.send_until(lambda: len(told) > told_before, "another diagnostic")
+    assert len(source.images) == count
+    source.info = mended
+    source.send_until(lambda: not is_told(), "a diagnostic without it")
+    assert len(source.images) > count
 
 
 def write_video(path: Path, colours: list[tuple[int, int, int]]) -> Path:

@@ -350,8 +350,14 @@ def test_unknown_encoding_is_refused_by_name() -> None:
         image_messages.from_image(message)
 
 
-@pytest.mark.parametrize("distortion", [(), (0.1, -0.2, 0.001, 0.002), (0.1, -0.2, 0.001, 0.002, 0.05)])
-def test_camera_info_is_read_as_it_was_sent(distortion: tuple[float, ...]) -> None:
+LENS = (0.1, -0.2, 0.001, 0.002, 0.05, 0.3, -0.4, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("distortion", "model"),
+    [((), "plumb_bob"), (LENS[:4], "plumb_bob"), (LENS[:5], "plumb_bob"), (LENS, "rational_polynomial")],
+)
+def test_camera_info_is_read_as_it_was_sent(distortion: tuple[float, ...], model: str) -> None:
     K = np.array([[300.0, 0.0, 159.5], [0.0, 310.0, 119.5], [0.0, 0.0, 1.0]])
     sent = CameraModel(320, 240, K, distortion)
     message = over_the_wire(image_messages.to_camera_info(sent, STAMP_NS, "camera"))
@@ -360,6 +366,8 @@ def test_camera_info_is_read_as_it_was_sent(distortion: tuple[float, ...]) -> No
     np.testing.assert_array_equal(read.K, K)
     assert read.distortion[: len(distortion)] == distortion
     assert not any(read.distortion[len(distortion) :])
+    # sensor_msgs/distortion_models.hpp: plumb_bob has 5 coefficients, rational_polynomial 8.
+    assert (message.distortion_model, len(message.d)) == (model, 8 if model == "rational_polynomial" else 5)
     # What others read: projection without a lens, and no rectification.
     np.testing.assert_array_equal(np.reshape(message.p, (3, 4)), np.column_stack([K, np.zeros(3)]))
     np.testing.assert_array_equal(np.reshape(message.r, (3, 3)), np.eye(3))
@@ -369,6 +377,16 @@ def test_camera_info_is_read_as_it_was_sent(distortion: tuple[float, ...]) -> No
 def test_camera_info_of_a_driver_without_distortion_has_none() -> None:
     message = CameraInfo(width=4, height=3, k=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], d=[])
     assert image_messages.from_camera_info(message).distortion == ()
+
+
+@pytest.mark.parametrize("model", ["equidistant", "fisheye", "Plumb_Bob"])
+@pytest.mark.parametrize("coefficients", [[0.0] * 4, [0.1, 0.0, 0.0, 0.0]])
+def test_lens_of_another_kind_is_refused_by_name(model: str, coefficients: list[float]) -> None:
+    """A fisheye bends with all coefficients 0, too."""
+    k = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    message = CameraInfo(width=4, height=3, k=k, d=coefficients, distortion_model=model)
+    with pytest.raises(SensorError, match=f"distortion model '{model}'"):
+        image_messages.from_camera_info(message)
 
 
 # Joint states

@@ -51,10 +51,10 @@ def decode_tool_chunk(
     if spec.composition == "base_euler":
         if spec.rotation != "rpy" or spec.relative_to == "nothing":
             raise ChunkError("composition base_euler adds Euler angles: it needs rotation rpy and a relative action")
-        rpy_anchor = rotations.matrix_to_rpy(T_base_tcp[:3, :3])
+        steps = np.concatenate((moves, turns), axis=1)
         if spec.relative_to == "previous_step":
-            moves, turns = np.cumsum(moves, axis=0), np.cumsum(turns, axis=0)
-        deltas = se3.make_pose(moves, rotations.rpy_to_matrix(rpy_anchor + turns) @ T_base_tcp[:3, :3].T)
+            steps = np.cumsum(steps, axis=0)
+        deltas = se3.relative_base(T_base_tcp, se3.compose_base_euler(T_base_tcp, steps))
     else:
         try:
             deltas = se3.make_pose(moves, _TO_MATRIX[spec.rotation](turns))

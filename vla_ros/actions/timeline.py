@@ -16,7 +16,7 @@ from vla_ros.types import FloatArray, JointChunk, ToolChunk
 
 __all__ = ["ChunkTimeline", "Sample"]
 
-_HALF_S, _ROTATION_HALF_S = 0.12, 0.25
+_HALF_S, _ROTATION_HALF_S = 0.115, 0.25
 # s, of a chunk: more is a slip of units, and times past all measure can't be counted in ns.
 _LONGEST_S = 3600.0
 

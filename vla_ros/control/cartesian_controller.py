@@ -22,6 +22,8 @@ __all__ = ["CartesianController", "ControllerReport", "ControllerState"]
 
 # Share of the joints' acceleration that a way back is braked with; six directions may be braked at once.
 _LEAD_SHARE = 0.4
+# Of what a joint can change of its velocity in a tick.
+_SLIGHTLY = 0.5
 
 
 class CartesianController:
@@ -60,6 +62,10 @@ class CartesianController:
         self._clearance = (
             Clearance(collision, self.limits, config.collision_margin_m, self.dt_s) if collision.pairs else None
         )
+        # Asked for no more than this past a bound, a joint is bounded there, and what is left is the next tick's. Where
+        # building up an acceleration takes several ticks, that would swing.
+        is_prompt = limits.acceleration <= limits.jerk * self.dt_s
+        self._slightly = np.where(is_prompt, _SLIGHTLY * self.dt_s * limits.acceleration, 0.0)
         self._near_m = 2.0 * config.closing_m_s2 * self.dt_s**2
         self._near_rad = 2.0 * config.closing_rad_s2 * self.dt_s**2
         # Home and the middle of the range pull alike, so one pull towards a point between them is both; rad a tick.
@@ -119,6 +125,7 @@ class CartesianController:
         # While the tool rests the whole arm does: no elbow wanders back to its posture after a stop.
         is_at_rest = is_near and speed == turn == 0.0
         pulled = self._no_pull if is_at_rest else self._pull_offset - self._pull * q
+        way: FloatArray | None = None
         if is_near:
             # What is solved for is the way of this tick, not a velocity: the same problem, times the tick.
             way = self._solver.free(J, error, pulled)
@@ -131,29 +138,36 @@ class CartesianController:
                 and (self._clearance is None or self._clearance.permits(state.clearance_m, q, way))
             ):
                 return self._sent(state, target, wanted, motion, ControllerReport((), J, False))
-        return self._follow_tool(state, target, J, pulled / dt)
+        return self._follow_tool(state, target, J, way, pulled / dt)
 
     def _follow_tool(
-        self, state: ControllerState, target: ToolTarget, J: FloatArray, posture: FloatArray
+        self, state: ControllerState, target: ToolTarget, J: FloatArray, way: FloatArray | None, posture: FloatArray
     ) -> tuple[ControllerState, JointCommand, ControllerReport]:
-        """The rest of a tick that can't bring the tool onto its target as it is."""
+        """The rest of a tick that can't bring the tool onto its target as it is.
+
+        Args:
+            way: (n,) rad, what would, for the problem that the solver was asked last; None where the tool is far away.
+        """
         if not _is_finite(target):
             return self._brake_for_numbers(state)
-        q = state.reference
-        T_base_tcp = self.model.forward_kinematics(q)
-        R = T_base_tcp[:3, :3]
-        twist_in_tcp = (self._twist_of(target, state.T_base_target).reshape(2, 3) @ R).reshape(6)
-        # A straight line, while the logarithm is a screw; near the target they are the same.
-        error = (se3.pose_error(T_base_tcp, target.T_base_tcp).reshape(2, 3) @ R).reshape(6)
-        now = np.array(state.command.velocities)
-        velocities = self._solver.free(*self._lead.problem(q, J, error, twist_in_tcp, posture, now), posture)
+        q, dt = state.reference, self.dt_s
+        lower, upper, names = self._bounds.at(state.command.wanted)
+        rows, least, pairs = self._half_spaces(state, q)
+        velocities = None if way is None else way / dt
+        if velocities is None or not (_past(velocities, lower, upper) <= self._slightly).all():
+            T_base_tcp = self.model.forward_kinematics(q)
+            R = T_base_tcp[:3, :3]
+            # A straight line, while the logarithm is a screw; near the target they are the same.
+            error = (se3.pose_error(T_base_tcp, target.T_base_tcp).reshape(2, 3) @ R).reshape(6)
+            twist = (self._twist_of(target, state.T_base_target).reshape(2, 3) @ R).reshape(6)
+            now = np.array(state.command.velocities)
+            J_led, twist = self._lead.problem(q, J, error, twist, posture, now)
+            velocities = self._solver.free(J_led, dt * twist, dt * posture) / dt
         if not np.isfinite(velocities).all():
             return self._brake_for_numbers(state)
         interventions: list[Intervention] = []
-        lower, upper, names = self._bounds.at(state.command.wanted)
-        past = np.maximum(lower - velocities, velocities - upper)
+        past = _past(velocities, lower, upper)
         joint = int(np.argmax(past))
-        rows, least, pairs = self._half_spaces(state, q)
         is_too_near = rows @ velocities < least
         if past[joint] > 0.0 or is_too_near.any():
             if past[joint] > 0.0:
@@ -162,9 +176,10 @@ class CartesianController:
                 interventions.append(
                     Intervention("self_collision", f"{pair[0]} and {pair[1]} slow down for each other")
                 )
-            velocities = self._solver.bounded(lower, upper, rows, least)
-        else:
-            linear, angular = math.hypot(*error[:3]), math.hypot(*error[3:])
+            velocities = self._solver.bounded(dt * lower, dt * upper, rows, dt * least) / dt
+        elif way is None:
+            gap = se3.pose_error(self.model.forward_kinematics(q), target.T_base_tcp)
+            linear, angular = math.hypot(*gap[:3]), math.hypot(*gap[3:])
             interventions.append(
                 Intervention("reach", f"tcp is {linear:.4f} m and {angular:.4f} rad from its target; coming back to it")
             )
@@ -255,6 +270,10 @@ class CartesianController:
         state = ControllerState(reference, motion, opening, T_base_target, clearance_m, self.dt_s)
         positions = reference if motion.is_as_wanted else motion.positions
         return state, _command(positions, motion, opening), report
+
+
+def _past(velocities: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
+    return np.maximum(np.maximum(lower - velocities, velocities - upper), 0.0)
 
 
 def _command(positions: FloatArray, motion: JointMotion, opening: float | None) -> JointCommand:

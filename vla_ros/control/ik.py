@@ -45,6 +45,9 @@ class VelocitySolver(Protocol):
         """
 
 
+MU = 0.005
+
+
 class QpSolver:
     """Box-constrained least squares with the damping in the cost: at a bound the other joints take over.
 
@@ -63,7 +66,7 @@ class QpSolver:
     def __init__(self, joints: int, damping: float) -> None:
         self._damping2 = damping**2
         self._damping2_eye = damping**2 * np.eye(joints)
-        self._H, self._f = np.eye(joints), np.zeros(joints)
+        self._H, self._f, self._velocities = np.eye(joints), np.zeros(joints), np.zeros(joints)
         self._rows = np.zeros((MAX_ROWS, joints))
         # The box comes first, then the rows.
         self._lower, self._upper = np.empty(joints + MAX_ROWS), np.full(joints + MAX_ROWS, _UNBOUNDED)
@@ -80,12 +83,15 @@ class QpSolver:
         self._H, self._f = H, f = J.T.dot(J), twist.dot(J)
         H += self._damping2_eye
         f += self._damping2 * posture
-        return dposv(H, f)[1]
+        self._velocities = velocities = dposv(H, f)[1]
+        return velocities
 
     def bounded(
         self, lower: FloatArray, upper: FloatArray, rows: FloatArray | None = None, least: FloatArray | None = None
     ) -> FloatArray:
         """See VelocitySolver. Where rows and box leave nothing, the rows give way."""
+        self._H = self._H + MU * np.eye(len(lower))
+        self._f = self._f + MU * self._velocities
         if rows is not None and least is not None and len(rows):
             count, joints = len(rows), len(lower)
             self._rows[:count], self._rows[count:] = rows, 0.0

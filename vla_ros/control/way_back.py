@@ -34,8 +34,10 @@ _FLAT = 1e-3
 _LEVEL = 1e-18
 # A root on either side is as good as the other while s is less than this share of the slope at the root.
 _EVEN = 0.05
-# Away from singularities a way may end faster, in ticks.
+# Away from singularities a way may end faster, in ticks; and that is from this many times the weak singular value on.
 _BRISK_TICKS = 4.0
+# A small rest goes in even parts of this many ticks.
+_SMALL_TICKS = 3.0
 _BESIDE = 2.0
 # Time constant of the last bit of a way; with less, what the tool's bend does to the others shows as chatter.
 _SETTLING_S = 0.05
@@ -123,13 +125,17 @@ class WayBack:
         own = (twist @ left).tolist()
         # rad/s^2 along each v, at which no joint is past its acceleration.
         size = np.abs(right)
-        braking = (1.0 / (size / self._acceleration).max(axis=1)).tolist()
-        settling_s = _SETTLING_S if sigma[-1] < _BESIDE * self._weak_below else _BRISK_TICKS * self._dt_s
-        delays = (1.5 * (size / self._jerk).max(axis=1) * braking + settling_s).tolist()
+        braking = 1.0 / (size / self._acceleration).max(axis=1)
+        is_beside = sigma[-1] >= _BESIDE * self._weak_below
+        settling_s = _BRISK_TICKS * self._dt_s if is_beside else _SETTLING_S
+        per_jerk = (size / self._jerk).max(axis=1)
+        delays = (1.5 * per_jerk * braking + settling_s).tolist()
+        # rad that may be closed so without more jerk than there is.
+        smallest = (_SMALL_TICKS * self._dt_s**3 / np.maximum(per_jerk, 1e-12)).tolist()
         speeds, weights = [0.0] * 6, sigma.tolist()
         turning = np.flatnonzero(sigma >= self._weak_below)
         for i, s in enumerate(weights):
-            b, delay = braking[i], delays[i]
+            b, delay = float(braking[i]), delays[i]
             way, slope = rest[i] / s if s > 0.0 else 0.0, s
             if s < self._weak_below:
                 v = right[i]
@@ -143,7 +149,10 @@ class WayBack:
                 liking = speed if abs(speed) > _UNDER_WAY_RAD_S else float(posture @ v)
                 way, slope = _second_order(rest[i], s, k, liking)
                 weights[i] = self._weak_below
-            closing = b * (math.sqrt(delay * delay + 2.0 * abs(way) / b) - delay)
+            if abs(way) <= smallest[i] and is_beside:
+                closing = abs(way) / (_SMALL_TICKS * self._dt_s)
+            else:
+                closing = b * (math.sqrt(delay * delay + 2.0 * abs(way) / b) - delay)
             speeds[i] = math.copysign(closing, way) + (own[i] / slope if slope != 0.0 else 0.0)
         raised = np.array(weights)
         return (left * raised) @ right, left @ (raised * np.array(speeds))

@@ -40,7 +40,7 @@ class CameraIntake:
         self._tf = TransformBuffer()
         TransformListener(node, self._tf, with_moving=False)
         self._images: dict[str, deque[Image]] = {}
-        self._infos: dict[str, CameraModel] = {}
+        self._infos: dict[str, CameraModel | None] = {}
         for name in cameras:
             self._listen(name)
 
@@ -54,7 +54,11 @@ class CameraIntake:
 
         def on_info(message: CameraInfo) -> None:
             if message.k[0] > 0.0:
-                self._infos[name] = image_messages.from_camera_info(message)
+                try:
+                    self._infos[name] = image_messages.from_camera_info(message)
+                except SensorError as error:
+                    self._infos[name] = None
+                    self._node.get_logger().error(f"camera {name}: {error}", throttle_duration_sec=5.0)
 
         self._node.create_subscription(Image, camera.topic, on_image, newest_only(SENSOR))
         self._node.create_subscription(CameraInfo, camera.info_topic, on_info, newest_only(SENSOR))

@@ -73,21 +73,23 @@ class CameraNode(Node):
                 return
             infos.publish(image_messages.to_camera_info(model, stamp_ns, camera.mount.frame))
             images.publish(image_messages.to_image(prepared, stamp_ns, camera.mount.frame))
+            self._failures.pop(name, None)
             self._note(name)
 
         latency_ns = round(camera.source.latency_s * 1e9)
         if camera.source.kind == "topic":
-            newest: dict[str, CameraModel] = {}
+            newest: dict[str, CameraInfo] = {}
             info_topic = f"{camera.source.address.rpartition('/')[0]}/camera_info"
 
             def on_info(message: CameraInfo) -> None:
                 if message.k[0] > 0.0:
-                    newest["source"] = image_messages.from_camera_info(message)
+                    newest["info"] = message
 
             def on_image(message: Image) -> None:
                 stamp_ns = now_ns(self) - latency_ns if camera.source.restamp else messages.to_ns(message.header.stamp)
                 try:
-                    publish(image_messages.from_image(message), newest.get("source"), stamp_ns)
+                    source = image_messages.from_camera_info(newest["info"]) if newest else None
+                    publish(image_messages.from_image(message), source, stamp_ns)
                 except SensorError as error:
                     self._failures[name] = str(error)
                     self.get_logger().error(str(error), throttle_duration_sec=5.0)
@@ -109,7 +111,6 @@ class CameraNode(Node):
                     self._failures[name] = f"camera {name}: {camera.source.address} gives no more images; unplugged?"
                     self._is_over.wait(0.5)
                     continue
-                self._failures.pop(name, None)
                 publish(np.ascontiguousarray(bgr[:, :, ::-1]), None, stamp_ns)
                 if camera.source.kind == "video":
                     next_s = max(next_s + 1.0 / camera.rate_hz, time.monotonic())

@@ -11,6 +11,9 @@ from vla_ros.errors import SensorError
 from vla_ros.nodes.messages import header
 from vla_ros.types import CameraModel, ImageArray
 
+# Lenses that geometry/cameras.py knows, by CameraInfo's names.
+_LENSES = ("plumb_bob", "rational_polynomial")
+
 
 def to_image(image: ImageArray, stamp_ns: int, frame_id: str) -> Image:
     """(h, w, 3) rgb uint8 to sensor_msgs/Image; through array.array, since assigning numpy takes 50 ms."""
@@ -56,14 +59,14 @@ def _from_unknown_image(message: Image) -> ImageArray:
 
 
 def to_camera_info(camera: CameraModel, stamp_ns: int, frame_id: str) -> CameraInfo:
-    """Intrinsics as sensor_msgs/CameraInfo with the plumb_bob model."""
+    """Intrinsics as sensor_msgs/CameraInfo; eight coefficients are the rational_polynomial model, fewer plumb_bob."""
     K = [float(value) for value in camera.K.flatten()]
     P = [*K[:3], 0.0, *K[3:6], 0.0, *K[6:], 0.0]
     return CameraInfo(
         header=header(stamp_ns, frame_id),
         width=camera.width,
         height=camera.height,
-        distortion_model="plumb_bob",
+        distortion_model=_LENSES[len(camera.distortion) > 5],
         d=[*camera.distortion, *[0.0] * (5 - len(camera.distortion))],
         k=K,
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
@@ -72,7 +75,16 @@ def to_camera_info(camera: CameraModel, stamp_ns: int, frame_id: str) -> CameraI
 
 
 def from_camera_info(message: CameraInfo) -> CameraModel:
-    """CameraInfo to intrinsics; all-zero coefficients mean no distortion."""
+    """CameraInfo to intrinsics; all-zero coefficients mean no distortion.
+
+    Raises:
+        SensorError: for a lens of another kind, such as a fisheye.
+    """
+    if message.distortion_model not in ("", *_LENSES):
+        raise SensorError(
+            f"camera_info of {message.header.frame_id} has the distortion model {message.distortion_model!r} (known: "
+            f"{', '.join(_LENSES)}); publish rectified images, with a camera_info without distortion"
+        )
     distortion = tuple(float(value) for value in message.d)
     has_lens = any(value != 0.0 for value in distortion)
     K = np.array(message.k, dtype=np.float64).reshape(3, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import threading
@@ -22,6 +23,10 @@ class TickLoop:
     the motion stays on its time grid; only the newest of them is worth publishing. After a stall of more than
     `LONGEST_CATCH_UP` ticks `on_stall` is called first, for the motion to end; the ticks called after it are those of
     coming to rest, and what is missing past `TICKS_TO_REST` of them is left out.
+
+    `hurry` has the next tick called at once, still named by its nominal time, which lies up to a period ahead then.
+    The tick after it keeps its place on the grid. No tick is called before the one before it was due, so that however
+    often `hurry` is called, motion is never more than a period ahead of time.
 
     Args:
         rate_hz: ticks per second.
@@ -44,6 +49,9 @@ class TickLoop:
         self._step, self._ros_now_ns = step, ros_now_ns
         self._on_clock_jump, self._on_stall = on_clock_jump, on_stall
         self._is_over = threading.Event()
+        # Free while the next tick is in a hurry: of all that a wait with a time-out can be ended by, the least late.
+        self._bell = threading.Lock()
+        self._bell.acquire()
         self._thread = threading.Thread(target=self._run, name="tick_loop", daemon=True)
         self.failure: BaseException | None = None
         """What ended the thread, if not `stop`."""
@@ -80,9 +88,15 @@ class TickLoop:
         self._started_ns = time.monotonic_ns()
         self._thread.start()
 
+    def hurry(self) -> None:
+        """Has the next tick called at once, for what it has to act upon. Any thread."""
+        with contextlib.suppress(RuntimeError):
+            self._bell.release()
+
     def stop(self) -> None:
         """Ends the thread after the tick in progress."""
         self._is_over.set()
+        self.hurry()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout=1.0)
         gc.unfreeze()
@@ -93,9 +107,9 @@ class TickLoop:
             due_ns = time.monotonic_ns()
             drifted = 0
             while not self._is_over.is_set():
-                wait_ns = due_ns - time.monotonic_ns()
-                if wait_ns > 0:
-                    time.sleep(wait_ns * 1e-9)
+                self._wait(due_ns)
+                if self._is_over.is_set():
+                    return
                 now_ns = time.monotonic_ns()
                 late = max(0, (now_ns - due_ns) // self.period_ns)
                 due_ns += late * self.period_ns
@@ -112,8 +126,20 @@ class TickLoop:
                 self._step(due_ns + offset_ns, True)
                 self.ticks += 1
                 self.missed += late
-                self.lateness_s.add((now_ns - due_ns) * 1e-9)
+                self.lateness_s.add(max(0, now_ns - due_ns) * 1e-9)
                 self.busy_s.add((time.monotonic_ns() - now_ns) * 1e-9)
                 due_ns += self.period_ns
         except BaseException as error:
             self.failure = error
+
+    def _wait(self, due_ns: int) -> None:
+        """Until a tick is due, or in a hurry and the one before it was due."""
+        before_ns = due_ns - self.period_ns - time.monotonic_ns()
+        if before_ns > 0:
+            time.sleep(before_ns * 1e-9)
+        wait_ns = due_ns - time.monotonic_ns()
+        if wait_ns > 0:
+            self._bell.acquire(timeout=wait_ns * 1e-9)
+        else:
+            # What was to be hurried for is acted upon in this tick.
+            self._bell.acquire(blocking=False)

@@ -32,6 +32,7 @@ class MotionLoop(Node):
         self._loop = TickLoop(rate_hz, self._tick, lambda: now_ns(self), self._on_clock_jump, safety.on_stall)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self.create_timer(1.0, self._report)
+        safety.hurry = self._loop.hurry
         self._loop.start()
 
     def _tick(self, stamp_ns: int, is_newest: bool) -> None:

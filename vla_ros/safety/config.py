@@ -119,7 +119,7 @@ class SafetyConfig:
     keep_out_spheres: tuple[KeepOutSphere, ...] = ()
     soft_start_s: float = 0.5
     seam: Literal["blend", "switch", "ensemble"] = "blend"
-    blend_half_s: float = 0.12
+    blend_half_s: float = 0.115
     blend_rotation_half_s: float = 0.25
     gripper: GripperHysteresis = field(default_factory=GripperHysteresis)
     observation_latency_s: float = 0.0

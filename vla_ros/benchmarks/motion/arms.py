@@ -31,12 +31,12 @@ class Singularity:
 
 
 # UR5e: wrist axes parallel, arm stretched, wrist centre over the base's axis. Panda: one of each family that
-# a search over random configurations found, at least 0.3 rad away from every joint limit.
+# a search over random configurations found, at least 0.3 rad away from every joint limit and with links 4 cm apart.
 SINGULARITIES = (
     Singularity("ur5e", "wrist", (-0.29, -1.66, 1.55, -1.46, 0.0, -1.86)),
     Singularity("ur5e", "elbow", (-0.29, -1.10, 0.0, -0.80, -1.57, -1.86)),
     Singularity("ur5e", "shoulder", (-0.29, -2.40, 1.40, -0.57, -1.57, -1.86)),
-    Singularity("panda", "shoulder", (-0.353, 0.0, -1.537, -1.737, -2.513, 0.532, -2.215)),
+    Singularity("panda", "shoulder", (0.314, 0.0, -1.569, -2.237, -1.595, 2.62, 1.273)),
     Singularity("panda", "elbow_wrist", (0.5, 0.9, 0.7, -0.426, 1.5708, 1.2, -0.3)),
     Singularity("panda", "wrist", (-0.6, 0.6, -0.5, -0.467, 0.0, 1.5, 0.6)),
 )

