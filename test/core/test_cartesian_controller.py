@@ -527,3 +527,18 @@ def test_ticks_of_changing_duration_keep_the_limits_and_the_path(controller: Car
     assert np.linalg.norm(model.forward_kinematics(positions[-1])[:3, 3] - p) < 2e-3
     with pytest.raises(ValueError, match=r"a tick of 0\.5 s"):
         controller.step(state, None, 0.5)
+
+
+def test_arm_with_its_joints_in_another_order_moves_the_same(controller: CartesianController) -> None:
+    robot = controller.model.config
+    turned = replace(robot, joints=robot.joints[::-1], effort_nm=robot.effort_nm[::-1])
+    other = CartesianController(RobotModel.from_config(turned), controller.config)
+    T_home = controller.model.forward_kinematics(controller.model.home)
+    t = controller.dt_s * np.arange(500)
+    poses = np.tile(T_home, (500, 1, 1))
+    poses[:, 1, 3] += 0.2 * np.sin(t) * (1.0 - np.exp(-(t**2)))
+    poses[200:, 0, 3] += 0.05  # A step, for the ways that are taken when something has to be bounded.
+    targets = [*moving(poses, controller.dt_s), None, None]
+    one = run(controller, controller.init(controller.model.home), targets).positions
+    two = run(other, other.init(other.model.home), targets).positions
+    np.testing.assert_allclose(two[:, ::-1], one, atol=1e-6)

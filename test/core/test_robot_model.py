@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.linalg import expm
 
 from vla_ros.config import find_config
 from vla_ros.errors import ConfigError
@@ -281,3 +282,28 @@ def test_a_limit_below_zero_or_not_a_number_is_refused(key: str, value: float) -
         replace(joint("turn"), **{key: value})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"tool: jerk_m_s3 is -1\.0"):
         ToolLimits(1.0, 1.0, -1.0, 1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["panda", "ur5e", "fr3", "ur10e", "panda, joints reversed"])
+def test_error_leads_to_the_target_and_jacobian_is_its_derivative(name: str) -> None:
+    """By the exponential of SE(3) from scipy's matrix exponential, and by finite differences of the error itself."""
+    robot = load_robot(name.split(",")[0])
+    if "reversed" in name:
+        robot = replace(robot, joints=robot.joints[::-1], effort_nm=robot.effort_nm[::-1])
+    model = RobotModel.from_config(robot)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        q = rng.uniform(model.lower, model.upper)
+        T_target = model.forward_kinematics(q + rng.normal(0.0, 0.2, len(q)))
+        error, J = model.pose_error_and_jacobian(q, T_target)
+        hat = np.zeros((4, 4))
+        hat[:3, :3], hat[:3, 3] = np.cross(np.eye(3), error[3:]), error[:3]
+        np.testing.assert_allclose(model.forward_kinematics(q) @ expm(hat), T_target, atol=1e-9)
+        # At the target itself, what is left changes by minus the joints' motion.
+        T_here, h = model.forward_kinematics(q), 1e-6
+        for joint, step in enumerate(h * np.eye(len(q))):
+            slope = (
+                model.pose_error_and_jacobian(q + step, T_here)[0] - model.pose_error_and_jacobian(q - step, T_here)[0]
+            )
+            np.testing.assert_allclose(-slope / (2.0 * h), J[:, joint], atol=1e-6)
+        np.testing.assert_array_equal(model.tcp_jacobian(q), J)
