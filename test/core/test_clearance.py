@@ -13,10 +13,11 @@ from vla_ros.robots.model import RobotModel
 from vla_ros.robots.self_collision import SelfCollision
 from vla_ros.types import FloatArray, JointTarget, ToolTarget
 
-MARGIN_M = ControllerConfig().collision_margin_m
+# What an arm in full swing may lose of its margin: its stop is foreseen at some instants, not at all.
+LEAST_M = ControllerConfig().collision_margin_m - 2e-4
 
 
-@pytest.fixture(scope="module", params=["panda", "ur5e"])
+@pytest.fixture(scope="module", params=["panda", "ur5e", "fr3", "ur10e"])
 def controller(request: pytest.FixtureRequest) -> CartesianController:
     return CartesianController(RobotModel.from_config(load_robot(request.param)), ControllerConfig())
 
@@ -34,19 +35,19 @@ def distances(collision: SelfCollision, positions: list[FloatArray]) -> FloatArr
     return np.array([collision.distance(q) for q in positions])
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [1, 11, 14])
 def test_joint_targets_into_the_arm_itself_end_before_it(controller: CartesianController, seed: int) -> None:
     model, collision = controller.model, SelfCollision(controller.model)
     state, positions, named = controller.init(model.home), [], set()
     target = JointTarget(0, touching_posture(model, collision, seed), np.zeros(len(model.names)))
-    for _ in range(900):
+    for _ in range(500):
         state, command, report = controller.step(state, target, controller.dt_s)
         positions.append(command.positions)
         named |= {item.limit for item in report.interventions}
-    assert np.min(distances(collision, positions)) >= MARGIN_M - 1e-3
+    assert np.min(distances(collision, positions)) >= LEAST_M
     assert "self_collision" in named
     assert np.max(np.abs(positions[-1] - model.home)) > 0.1  # It did go as far as it could.
-    for _ in range(900):
+    for _ in range(700):
         state, command, _ = controller.step(state, JointTarget(0, model.home, target.velocities), controller.dt_s)
     np.testing.assert_allclose(command.positions, model.home, atol=1e-6)
 
@@ -65,7 +66,7 @@ def test_tool_led_into_the_arm_itself_keeps_the_links_apart(controller: Cartesia
             state, command, report = controller.step(state, target, controller.dt_s)
             positions.append(command.positions)
             named |= {item.limit for item in report.interventions}
-        assert np.min(distances(collision, positions)) >= MARGIN_M - 1e-3
+        assert np.min(distances(collision, positions)) >= LEAST_M
     assert "self_collision" in named
 
 
@@ -78,7 +79,7 @@ def test_arm_that_starts_too_near_to_itself_gets_out_and_never_deeper(controller
         state, command, _ = controller.step(state, JointTarget(0, model.home, np.zeros(len(start))), controller.dt_s)
         positions.append(command.positions)
     found = distances(collision, positions)
-    assert np.min(found) >= found[0] - 1e-3
+    assert np.min(found) >= found[0] - 1e-4
 
 
 def test_no_distance_is_believed_that_is_greater_than_the_true_one(controller: CartesianController) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 
 from vla_ros.control.guard import JointMotion
 from vla_ros.control.ik import MAX_ROWS
-from vla_ros.control.stopping import GuardLimits
+from vla_ros.control.stopping import GuardLimits, stopping_reach
 from vla_ros.robots.self_collision import SelfCollision
 from vla_ros.types import FloatArray
 
@@ -16,6 +19,8 @@ _INFLUENCE_M = 0.03
 _BRAKING_SHARE = 0.4
 _DELAY_S = 0.05
 _ROUNDING_M = 1e-9
+# Parts of a stop's time at which it is looked at: links may pass each other on the way to where it ends.
+_LOOKS = np.array([[0.05], [0.1], [0.15], [0.2], [0.3], [0.4], [0.5], [0.6], [0.8], [1.0]])
 
 # Rows (k, n), the least rows @ velocities, and the pairs of links that they are of.
 Rows = tuple[FloatArray, FloatArray, tuple[tuple[str, str], ...]]
@@ -33,14 +38,17 @@ class Clearance:
 
     def __init__(self, collision: SelfCollision, limits: GuardLimits, margin_m: float, dt_s: float) -> None:
         self.margin_m = margin_m
-        self._collision, self._limits, self._dt_s = collision, limits, dt_s
+        self._collision, self._dt_s = collision, dt_s
+        # Away from the ends of the range joints brake with all that they have.
+        self._limits = replace(limits, braking=None, drift_s=None)
         a, j = np.maximum(limits.acceleration, 1e-9), np.maximum(limits.jerk, 1e-9)
-        # What a joint moves links in a tick and, at most, in a stop from its speed (`stopping_reach`).
-        rows = zip(collision.reach_m.tolist(), (0.5 / a).tolist(), (1.5 * a / j).tolist(), strict=True)
-        self._rows = [(i, *row) for i, row in enumerate(rows) if row[0] > 0.0]
+        # What a joint moves links in a tick and, at most, in a stop from the speed that it has once its acceleration is
+        # taken back (`stopping_reach`).
+        self._take_back, self._per_braking, self._ramp_s = 0.5 / j, 1.0 / a, np.where(limits.jerk > 0.0, a / j, dt_s)
+        factors = np.stack((collision.reach_m, 0.5 / a, 1.5 * a / j, self._take_back), axis=1).tolist()
+        self._rows = [(i, *row) for i, row in enumerate(factors) if row[0] > 0.0]
         self._braking = _BRAKING_SHARE * limits.acceleration
         self._near_m = margin_m + _INFLUENCE_M
-        self._lower, self._upper = limits.lower.tolist(), limits.upper.tolist()
 
     def at(self, q: FloatArray) -> float:
         """m, smallest distance between links at q (n,) rad."""
@@ -55,23 +63,30 @@ class Clearance:
             clearance_m: that they had at least before the tick.
             motion: at the end of the tick.
         """
-        before, now, velocities = motion.history[2], motion.history[3], motion.velocities
+        _, velocities, accelerations, _ = motion
+        before, now = motion.history[2], motion.history[3]
         moved = stop = 0.0
-        for i, reach, k1, k2 in self._rows:
-            speed = abs(velocities[i])
+        for i, reach, k1, k2, k3 in self._rows:
+            size = abs(accelerations[i])
+            speed = abs(velocities[i]) + k3 * size * size
             moved += reach * abs(now[i] - before[i])
             stop += reach * speed * (k2 + k1 * speed)
+        floor_m = min(self.margin_m, clearance_m) - _ROUNDING_M
         clearance_m -= moved
         if clearance_m >= self._near_m and clearance_m - stop >= self.margin_m:
             return clearance_m, True
         clearance_m = self._collision.distance(np.array(now))
         if clearance_m - stop >= self.margin_m:
             return clearance_m, True
-        stopped = [*now]
-        for i, _, k1, k2 in self._rows:
-            v = velocities[i]
-            stopped[i] = min(max(now[i] + v * (k2 + k1 * abs(v)), self._lower[i]), self._upper[i])
-        return clearance_m, self._collision.distance(np.array(stopped)) >= min(self.margin_m, clearance_m) - _ROUNDING_M
+        # On the way between two postures no distance is less than half of what theirs together leave over the way.
+        end = [*now]
+        for i, _, k1, k2, k3 in self._rows:
+            v, a = velocities[i], accelerations[i]
+            speed = abs(v) + k3 * a * a
+            end[i] += math.copysign(speed * (k2 + k1 * speed), v + k3 * a * abs(a))
+        if clearance_m + self._collision.distance(np.array(end)) - stop >= 2.0 * self.margin_m:
+            return clearance_m, True
+        return clearance_m, min(clearance_m, *map(self._collision.distance, self._stop(motion))) >= floor_m
 
     def permits(self, clearance_m: float, q: FloatArray, way: FloatArray) -> bool:
         """Whether what the joints go in a tick, (n,) rad, keeps the half-spaces at q (n,) rad."""
@@ -93,3 +108,12 @@ class Clearance:
     def is_near(self, clearance_m: float) -> bool:
         """Whether links are so near that the solver has to know of it."""
         return clearance_m < self._near_m
+
+    def _stop(self, motion: JointMotion) -> FloatArray:
+        """(k, n) rad, where the joints are at parts of a stop in which each brakes as hard as it may."""
+        v, a = np.array(motion.velocities), np.array(motion.accelerations)
+        heading = np.sign(v + self._take_back * a * np.abs(a))
+        way = heading * stopping_reach(heading * v, heading * a, self._limits)
+        duration_s = np.abs(v) * self._per_braking + self._ramp_s
+        share = np.minimum(_LOOKS * (duration_s.max() / duration_s), 1.0)
+        return np.array(motion.history[3]) + way * share * (2.0 - share)
