@@ -1,4 +1,4 @@
-"""Damped least squares: exact where it can be, bounded where it can't, continuous in between. The box-constrained kind."""
+"""Damped least squares: exact where it can be, bounded where it can't, continuous in between. The box-constrained one."""
 
 from __future__ import annotations
 
@@ -196,8 +196,16 @@ def test_damped_solver_keeps_the_tools_direction_at_a_bound() -> None:
         np.testing.assert_allclose(got / np.linalg.norm(got), free / np.linalg.norm(free), atol=1e-12)
 
 
-def cost(J: FloatArray, twist: FloatArray, posture: FloatArray, damping: float, v: FloatArray) -> float:
-    return float(np.sum((J @ v - twist) ** 2) + damping**2 * np.sum((v - posture) ** 2))
+# Of what the program minimises at a bound: the weight of the distance to the unbounded solution.
+CLOSENESS = 0.005
+
+
+def problem(J: FloatArray, twist: FloatArray, posture: FloatArray, damping: float) -> tuple[FloatArray, FloatArray]:
+    """A and b of |A v - b|^2, the three parts of the cost below each other."""
+    one = np.eye(J.shape[1])
+    A, b = np.vstack([J, damping * one]), np.concatenate([twist, damping * posture])
+    free = np.linalg.lstsq(A, b)[0]
+    return np.vstack([A, np.sqrt(CLOSENESS) * one]), np.concatenate([b, np.sqrt(CLOSENESS) * free])
 
 
 @pytest.mark.parametrize("columns", [6, 7])
@@ -221,10 +229,13 @@ def test_qp_is_the_best_inside_its_box_by_scipys_reckoning(model: RobotModel, da
         lower, upper = -rng.uniform(0.0, 1.0, n), rng.uniform(0.01, 1.0, n)
         solver.free(J, twist, posture)
         got = solver.bounded(lower, upper)
-        A, b = np.vstack([J, damping * np.eye(n)]), np.concatenate([twist, damping * posture])
+        A, b = problem(J, twist, posture, damping)
         best = lsq_linear(A, b, bounds=(lower, upper), tol=1e-14, method="bvls").x
         assert np.all((got >= lower) & (got <= upper))
-        assert cost(J, twist, posture, damping, got) <= cost(J, twist, posture, damping, best) * (1 + 1e-6) + 1e-9
+        assert np.sum((A @ got - b) ** 2) <= np.sum((A @ best - b) ** 2) * (1 + 1e-6) + 1e-9
+        # What a tick's way is asked for is the same, in small.
+        solver.free(J, 1e-4 * twist, 1e-4 * posture)
+        np.testing.assert_allclose(solver.bounded(1e-4 * lower, 1e-4 * upper), 1e-4 * got, atol=1e-8)
         bound_count += np.any((got == lower) | (got == upper))
     assert bound_count > 30
 
@@ -240,15 +251,16 @@ def test_qp_keeps_half_spaces_and_gives_them_up_before_its_box() -> None:
         got = solver.bounded(-bound, bound, rows, least)
         assert np.all(rows @ got >= least - 1e-6)
         kept += np.any(rows @ np.clip(free, -bound, bound) < least)
+        A, b = problem(J, twist, posture, 0.01)
         best = minimize(
-            lambda v, J=J, twist=twist: cost(J, twist, np.zeros(7), 0.01, v),
+            lambda v, A=A, b=b: np.sum((A @ v - b) ** 2),
             np.zeros(7),
             bounds=[(-0.6, 0.6)] * 7,
             constraints=[LinearConstraint(rows, least, np.inf)],
             method="trust-constr",
             options={"gtol": 1e-9, "xtol": 1e-12, "maxiter": 3000},
         )
-        assert cost(J, twist, posture, 0.01, got) <= cost(J, twist, posture, 0.01, best.x) + 1e-4
+        assert np.sum((A @ got - b) ** 2) <= best.fun + 1e-4
     assert kept > 10
     J = rng.normal(size=(6, 7))
     solver.free(J, np.ones(6), np.zeros(7))

@@ -24,6 +24,8 @@ __all__ = ["CartesianController", "ControllerReport", "ControllerState"]
 _LEAD_SHARE = 0.4
 # Of what a joint can change of its velocity in a tick.
 _SLIGHTLY = 0.5
+# Durations of ticks, besides its own, that a controller is kept ready for; to make one ready takes milliseconds.
+_MOST_OTHER_TICKS = 8
 
 
 class CartesianController:
@@ -99,6 +101,8 @@ class CartesianController:
         """
         if dt_s != self.dt_s:
             if dt_s not in self._of_other_ticks:
+                if len(self._of_other_ticks) == _MOST_OTHER_TICKS:
+                    self._of_other_ticks.pop(next(iter(self._of_other_ticks)))
                 self._of_other_ticks[dt_s] = CartesianController(self.model, self.config, dt_s)
             return self._of_other_ticks[dt_s].step(state, target, dt_s)
         if dt_s != state.dt_s:

@@ -18,6 +18,8 @@ from vla_ros.types import FloatArray
 _UNBOUNDED = 1e30
 # Half-spaces that the program has room for; unused ones bind nothing.
 MAX_ROWS = 4
+# m^2 per rad^2, weight of staying near the unbounded solution.
+_CLOSENESS = 0.005
 
 
 class VelocitySolver(Protocol):
@@ -45,14 +47,13 @@ class VelocitySolver(Protocol):
         """
 
 
-MU = 0.005
-
-
 class QpSolver:
     """Box-constrained least squares with the damping in the cost: at a bound the other joints take over.
 
     minimise |J v - twist|^2 + damping^2 |v - posture|^2. The damping is small, since the bounds keep the joints slow;
-    it settles what the twist leaves open, and there the posture is followed.
+    it settles what the twist leaves open, and there the posture is followed. At a bound a little of the distance to the
+    unbounded solution v0, 0.005 |v - v0|^2, is added: else redundant joints would leap to make up for what is a few
+    micrometres in a tick.
 
     Args:
         joints: how many.
@@ -65,7 +66,7 @@ class QpSolver:
 
     def __init__(self, joints: int, damping: float) -> None:
         self._damping2 = damping**2
-        self._damping2_eye = damping**2 * np.eye(joints)
+        self._damping2_eye, self._closeness_eye = damping**2 * np.eye(joints), _CLOSENESS * np.eye(joints)
         self._H, self._f, self._velocities = np.eye(joints), np.zeros(joints), np.zeros(joints)
         self._rows = np.zeros((MAX_ROWS, joints))
         # The box comes first, then the rows.
@@ -90,25 +91,24 @@ class QpSolver:
         self, lower: FloatArray, upper: FloatArray, rows: FloatArray | None = None, least: FloatArray | None = None
     ) -> FloatArray:
         """See VelocitySolver. Where rows and box leave nothing, the rows give way."""
-        self._H = self._H + MU * np.eye(len(lower))
-        self._f = self._f + MU * self._velocities
+        # The solver's tolerance is an absolute one: bounds of a tick's way, 1e-4 rad and less, are brought to about 1.
+        scale = 1.0 / max(float(upper.max()), -float(lower.min()), 1e-12)
+        H, f = self._H + self._closeness_eye, -scale * (self._f + _CLOSENESS * self._velocities)
+        joints = len(lower)
         if rows is not None and least is not None and len(rows):
-            count, joints = len(rows), len(lower)
+            count = len(rows)
             self._rows[:count], self._rows[count:] = rows, 0.0
-            self._lower[:joints], self._upper[:joints] = lower, upper
-            self._lower[joints : joints + count], self._lower[joints + count :] = least, -_UNBOUNDED
-            self._constrained.update(
-                H=self._H, f=-self._f, A=self._rows, bupper=self._upper, blower=self._lower, sense=self._sense
-            )
+            self._lower[:joints], self._upper[:joints] = scale * lower, scale * upper
+            self._lower[joints : joints + count], self._lower[joints + count :] = scale * least, -_UNBOUNDED
+            self._constrained.update(H=H, f=f, A=self._rows, bupper=self._upper, blower=self._lower, sense=self._sense)
             velocities, _, flag, _ = self._constrained.solve()
             if flag > 0:
-                return np.clip(velocities, lower, upper)
-        self._boxed.update(H=self._H, f=-self._f, bupper=upper, blower=lower, sense=self._sense[: len(lower)])
+                return np.clip(velocities / scale, lower, upper)
+        self._boxed.update(H=H, f=f, bupper=scale * upper, blower=scale * lower, sense=self._sense[:joints])
         velocities, _, flag, _ = self._boxed.solve()
         if flag <= 0:
             return np.clip(np.zeros_like(lower), lower, upper)
-        # The solver keeps bounds to its own tolerance.
-        return np.clip(velocities, lower, upper)
+        return np.clip(velocities / scale, lower, upper)
 
 
 class DampedSolver:
