@@ -1,4 +1,4 @@
-"""Damped least squares: exact where it can be, bounded where it can't, continuous in between. The box-constrained one."""
+"""Damped least squares: exact where it can be, bounded where it can't, continuous in between. The same in a box."""
 
 from __future__ import annotations
 

@@ -149,15 +149,21 @@ def test_step_to_a_reachable_pose_does_not_swing_past_it(seed: int) -> None:
 
 def test_strong_directions_are_asked_for_what_brakes_in_time() -> None:
     """With a Jacobian of ones, the speed towards a target x away is b (sqrt(t^2 + 2 x / b) - t), t the delay."""
-    braking, jerk = np.full(6, 3.0), np.full(6, 100.0)
-    way_back = WayBack(lambda _q: np.eye(6), 0.05, braking, jerk, DT_S)
-    x = np.array([0.3, -0.02, 1e-5, 0.0, 0.0, 0.0])
-    J, twist = way_back.problem(np.zeros(6), np.eye(6), x, np.zeros(6), np.zeros(6), np.zeros(6))
-    t = 1.5 * 3.0 / 100.0 + 0.05
+    b, j = 3.0, 100.0
+    way_back = WayBack(lambda _q: np.eye(6), 0.05, np.full(6, b), np.full(6, j), DT_S)
+    x, zero = np.array([0.3, -0.02, 1e-5, 0.0, 0.0, 0.0]), np.zeros(6)
+    t = 1.5 * b / j + 0.016
+    speeds = np.sign(x) * b * (np.sqrt(t**2 + 2.0 * np.abs(x) / b) - t)
+    J, twist = way_back.problem(zero, np.eye(6), x, zero, zero, speeds)
     np.testing.assert_allclose(J, np.eye(6), atol=1e-12)
-    np.testing.assert_allclose(twist, np.sign(x) * 3.0 * (np.sqrt(t**2 + 2.0 * np.abs(x) / 3.0) - t), atol=1e-12)
+    np.testing.assert_allclose(twist, speeds, atol=1e-12)
     # From any such speed the target is reached before a stop after the delay ends.
-    assert np.all(np.abs(twist) * t + twist**2 / 6.0 <= np.abs(x) + 1e-12)
+    assert np.all(np.abs(twist) * t + twist**2 / (2.0 * b) <= np.abs(x) + 1e-12)
+    # From rest, speed grows by no more than what the acceleration leaves while half of the jerk takes it back.
+    _, begun = way_back.problem(zero, np.eye(6), x, zero, zero, zero)
+    growth = np.abs(begun) / DT_S
+    assert np.all(growth**2 / (2.0 * 0.5 * j) <= np.abs(speeds) + 1e-12)
+    np.testing.assert_allclose(begun, np.sign(x) * np.minimum(np.abs(speeds), DT_S * np.sqrt(j * np.abs(speeds))))
 
 
 @pytest.mark.parametrize("asked", [0.02, -0.02])
@@ -167,7 +173,7 @@ def test_weak_direction_is_taken_to_the_root_of_its_parabola_or_to_its_summit(as
     def jacobian(q: FloatArray) -> FloatArray:
         return np.diag([1.0, 1.0, 1.0, 1.0, 1.0, 0.01 + 0.8 * q[5]])
 
-    way_back = WayBack(jacobian, 0.05, np.full(6, 1e9), np.full(6, np.inf), DT_S)
+    way_back = WayBack(jacobian, 0.05, np.full(6, 1e6), np.full(6, np.inf), DT_S)
     error = np.array([0.0, 0.0, 0.0, 0.0, 0.0, asked])
     zero = np.zeros(6)
     J, twist = way_back.problem(zero, jacobian(zero), error, zero, zero, zero)

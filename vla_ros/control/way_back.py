@@ -34,11 +34,11 @@ _FLAT = 1e-3
 _LEVEL = 1e-18
 # A root on either side is as good as the other while s is less than this share of the slope at the root.
 _EVEN = 0.05
-# Away from singularities a way may end faster, in ticks; and that is from this many times the weak singular value on.
-_BRISK_TICKS = 4.0
-# A small rest goes in even parts of this many ticks.
-_SMALL_TICKS = 3.0
+# Away from singularities a way may end faster; and that is from this many times the weak singular value on.
+_BRISK_S = 0.016
 _BESIDE = 2.0
+# Share of the joints' jerk that taking back an acceleration counts on.
+_JERK_SHARE = 0.5
 # Time constant of the last bit of a way; with less, what the tool's bend does to the others shows as chatter.
 _SETTLING_S = 0.05
 # m and rad, up to which it is believed how much that brings.
@@ -122,16 +122,13 @@ class WayBack:
         """See Lead. Of two equal ways out of a singularity an arm takes the one it is on, or that its posture likes."""
         left, sigma, right = np.linalg.svd(J, full_matrices=False)
         rest = ((error - self._dt_s * twist) @ left).tolist()
-        own = (twist @ left).tolist()
+        own, doing = (twist @ left).tolist(), (right @ now).tolist()
         # rad/s^2 along each v, at which no joint is past its acceleration.
         size = np.abs(right)
         braking = 1.0 / (size / self._acceleration).max(axis=1)
-        is_beside = sigma[-1] >= _BESIDE * self._weak_below
-        settling_s = _BRISK_TICKS * self._dt_s if is_beside else _SETTLING_S
-        per_jerk = (size / self._jerk).max(axis=1)
+        settling_s = _BRISK_S if sigma[-1] >= _BESIDE * self._weak_below else _SETTLING_S
+        per_jerk = np.maximum((size / self._jerk).max(axis=1), 1e-12)
         delays = (1.5 * per_jerk * braking + settling_s).tolist()
-        # rad that may be closed so without more jerk than there is.
-        smallest = (_SMALL_TICKS * self._dt_s**3 / np.maximum(per_jerk, 1e-12)).tolist()
         speeds, weights = [0.0] * 6, sigma.tolist()
         turning = np.flatnonzero(sigma >= self._weak_below)
         for i, s in enumerate(weights):
@@ -145,15 +142,15 @@ class WayBack:
                     # Joints of strong directions come to move the tool along u, too, once it has turned.
                     turn = bend[turning] / sigma[turning]
                     k += max(-_BELIEVED_M, min(_BELIEVED_M, rest[i])) * float(turn @ turn)
-                speed = float(now @ v)
-                liking = speed if abs(speed) > _UNDER_WAY_RAD_S else float(posture @ v)
+                liking = doing[i] if abs(doing[i]) > _UNDER_WAY_RAD_S else float(posture @ v)
                 way, slope = _second_order(rest[i], s, k, liking)
                 weights[i] = self._weak_below
-            if abs(way) <= smallest[i] and is_beside:
-                closing = abs(way) / (_SMALL_TICKS * self._dt_s)
-            else:
-                closing = b * (math.sqrt(delay * delay + 2.0 * abs(way) / b) - delay)
-            speeds[i] = math.copysign(closing, way) + (own[i] / slope if slope != 0.0 else 0.0)
+            closing = b * (math.sqrt(delay * delay + 2.0 * abs(way) / b) - delay)
+            asked = math.copysign(closing, way) + (own[i] / slope if slope != 0.0 else 0.0)
+            # An acceleration takes its time to be taken back: with more than this the speed would be overshot.
+            change = asked - doing[i]
+            most = self._dt_s * math.sqrt(2.0 * _JERK_SHARE * abs(change) / float(per_jerk[i]))
+            speeds[i] = asked if abs(change) <= most else doing[i] + math.copysign(most, change)
         raised = np.array(weights)
         return (left * raised) @ right, left @ (raised * np.array(speeds))
 
