@@ -77,6 +77,6 @@ $(PACKAGE): $(TF2_MSGS) $(SOURCES)
 	@touch $@
 
 $(DEVELOPMENT): $(DEPENDENCIES)
-	@echo "installing the tools for development"
-	@$(PIP) $(CONSTRAINTS) --no-build-isolation '.[dev]'
+	@echo "installing the tools for development and the benchmark's peers"
+	@$(PIP) $(CONSTRAINTS) --no-build-isolation '.[bench,dev]'
 	@touch $@

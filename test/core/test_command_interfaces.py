@@ -23,7 +23,7 @@ from vla_ros.robots.config import CommandConfig, load_robot
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray, JointCommand, JointTarget
 
-ROBOTS = ("panda", "ur5e")
+ROBOTS = ("panda", "ur5e", "fr3", "ur10e")
 MS = 1_000_000
 POSITION = CommandConfig("position", "commands")
 

@@ -139,6 +139,12 @@ def test_constraints_pin_every_direct_dependency_within_its_range(path):
     assert pins["torch"] == "2.13.0"
 
 
+def test_make_test_installs_every_extra_that_tests_need():
+    """Not `learn` and `view`: torch alone is larger than all the rest, and what needs it is skipped without it."""
+    installed = re.findall(r"'\.\[([a-z,]+)\]'", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert {extra for extras in installed for extra in extras.split(",")} == {"ros", "sim", "dev", "bench"}
+
+
 def test_constraints_exist_for_every_python_we_promise():
     promised = {line.rsplit(" ", 1)[1] for line in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", line)}
     assert {path.stem.removeprefix("python") for path in ROOT.glob("constraints/*.txt")} == promised

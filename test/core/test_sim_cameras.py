@@ -30,7 +30,7 @@ CORNERS = BLOCK_SIZE_M / 2.0 * np.array([[x, y, z] for x in (-1, 1) for y in (-1
 HSV_HUE = {"block_red": 1, "block_green": 67, "block_blue": 113}  # OpenCV's, of 180.
 
 
-@pytest.fixture(scope="module", params=["panda", "ur5e"])
+@pytest.fixture(scope="module", params=["panda", "ur5e", "fr3", "ur10e"])
 def cell(request: pytest.FixtureRequest) -> Iterator[tuple[World, CameraRenderer]]:
     world = World(load_robot(request.param), load_rig(f"{request.param}_table"), 0)
     with CameraRenderer(world.scene) as renderer:
@@ -115,9 +115,9 @@ def test_arm_at_home_hides_no_block_from_the_base_camera(cell: tuple[World, Came
             assert np.linalg.norm(seen - hull_centroid(block_pixels(world, "base", T_base_block))) < 0.5
 
 
-def test_both_arms_cameras_see_the_task_area_alike() -> None:
+def test_cameras_of_all_arms_see_the_task_area_alike() -> None:
     views = []
-    for robot in ("panda", "ur5e"):
+    for robot in ("panda", "ur5e", "fr3", "ur10e"):
         world = World(load_robot(robot), load_rig(f"{robot}_table"), 0)
         views.append([camera_pose(world, name) for name in ("base", "wrist")])
         cameras = world.scene.rig.cameras

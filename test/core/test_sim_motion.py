@@ -19,7 +19,7 @@ from vla_ros.types import FloatArray
 
 pytestmark = pytest.mark.sim
 
-ROBOTS = ("panda", "ur5e")
+ROBOTS = ("panda", "ur5e", "fr3", "ur10e")
 PERIOD_S, STEPS = 0.004, 2  # Commands at 250 Hz, physics at 500 Hz.
 
 

@@ -21,7 +21,7 @@ from vla_ros.sim.world import World
 
 pytestmark = pytest.mark.sim
 
-ROBOTS = ("panda", "ur5e")
+ROBOTS = ("panda", "ur5e", "fr3", "ur10e")
 
 
 def make_world(robot: str, seed: int = 0) -> World:
@@ -75,7 +75,7 @@ def test_tcp_agrees_with_pinocchio(robot: str) -> None:
     model = RobotModel.from_config(world.scene.robot)
     home = world.robot_state(0).positions
     world.set_joint_command(home + 0.2)
-    world.step(100)
+    world.step(200)
     positions = world.robot_state(0).positions
     assert np.min(positions - home) > 0.05
     np.testing.assert_allclose(world.tcp_pose(), model.forward_kinematics(positions), atol=1e-9)

@@ -26,26 +26,33 @@ OFFSET_NS = 1_700_000_000_000_000_000
 class Recorder:
     """A tick loop with all that it calls written down, on a ROS clock that a test sets."""
 
-    def __init__(self, on_tick: Callable[[Recorder], None] = lambda recorder: None) -> None:
+    def __init__(self, on_tick: Callable[[Recorder], None] = lambda recorder: None, rate_hz: float = RATE_HZ) -> None:
         self.ticks: list[tuple[int, bool]] = []
+        self.called_ns: list[int] = []
         self.stalls_s: list[float] = []
         self.jumps_ns: list[int] = []
         self.read_errors_ns: list[int] = []
         self.offset_ns = OFFSET_NS
         self._on_tick = on_tick
-        self.loop = TickLoop(RATE_HZ, self._step, self.ros_now_ns, self.jumps_ns.append, self.stalls_s.append)
+        self.loop = TickLoop(rate_hz, self._step, self.ros_now_ns, self.jumps_ns.append, self.stalls_s.append)
 
     def ros_now_ns(self) -> int:
         error_ns = self.read_errors_ns.pop() if self.read_errors_ns else 0
         return time.monotonic_ns() + self.offset_ns + error_ns
 
     def _step(self, stamp_ns: int, is_newest: bool) -> None:
+        self.called_ns.append(time.monotonic_ns() + OFFSET_NS)
         self.ticks.append((stamp_ns, is_newest))
         self._on_tick(self)
 
     @property
     def stamps_ns(self) -> np.ndarray:
         return np.array([stamp_ns for stamp_ns, _ in self.ticks])
+
+    @property
+    def ahead_ns(self) -> np.ndarray:
+        """How long before its nominal time each tick was called."""
+        return self.stamps_ns - np.array(self.called_ns[: len(self.ticks)])
 
 
 @pytest.fixture
@@ -192,3 +199,171 @@ def test_stop_waits_for_the_tick_in_progress_and_thaws_garbage() -> None:
     assert not is_inside.is_set()
     assert gc.get_freeze_count() == 0
     assert not any(thread.name == "tick_loop" for thread in threading.enumerate())
+
+
+def hurry_at(*numbers: int) -> Callable[[Recorder], None]:
+    """In the tick of each number: from there, only the thread of the loop can call the next one."""
+
+    def on_tick(recorder: Recorder) -> None:
+        if len(recorder.ticks) in numbers:
+            recorder.loop.hurry()
+
+    return on_tick
+
+
+def assert_grid(recorder: Recorder) -> None:
+    """Nothing lost, nothing doubled, nothing more than a period ahead."""
+    steps_ns = np.diff(recorder.stamps_ns)
+    np.testing.assert_array_equal(steps_ns % recorder.loop.period_ns, 0)
+    assert steps_ns.min() > 0
+    assert np.count_nonzero(steps_ns != recorder.loop.period_ns) <= len(recorder.stalls_s)
+    assert recorder.ahead_ns.max() <= recorder.loop.period_ns
+
+
+def test_tick_in_a_hurry_comes_early_under_its_own_stamp_and_the_next_keeps_its_place(run) -> None:
+    recorder = run(Recorder(hurry_at(10, 20, 30)), 40)
+    assert_grid(recorder)
+    early = np.flatnonzero(recorder.ahead_ns > 0)
+    assert set(early) <= {10, 20, 30}
+    # A machine under load may let one of them come late.
+    assert len(early) >= 2
+    assert recorder.ahead_ns[early].max() > 0.5 * PERIOD_NS
+
+
+def test_hurry_calls_the_tick_in_its_own_thread_much_sooner_than_the_grid_would(patience) -> None:
+    rng = np.random.default_rng(0)
+    waits_s: dict[bool, list[float]] = {False: [], True: []}
+    threads: list[int] = []
+    interval_s = sys.getswitchinterval()
+    recorder = Recorder(lambda recorder: threads.append(threading.get_ident()))
+    recorder.loop.start()
+    try:
+        for trial in range(60):
+            begin = len(recorder.ticks)
+            patience(lambda begin=begin: len(recorder.ticks) >= begin + 2, "two ticks")
+            time.sleep(float(rng.uniform(0.0, PERIOD_S)))
+            before, is_hurried = len(recorder.ticks), trial % 2 == 0
+            begin_s = time.monotonic()
+            if is_hurried:
+                recorder.loop.hurry()
+            while len(recorder.ticks) == before:
+                time.sleep(1e-4)
+            waits_s[is_hurried].append(time.monotonic() - begin_s)
+    finally:
+        recorder.loop.stop()
+        sys.setswitchinterval(interval_s)
+    assert_grid(recorder)
+    assert np.median(waits_s[True]) < 0.3 * np.median(waits_s[False])
+    assert threads.count(threading.get_ident()) >= 20
+    # None of them brings the tick after it forward as well.
+    assert np.count_nonzero(recorder.ahead_ns > 0) <= len(waits_s[True])
+
+
+def test_second_hurry_in_a_period_waits_until_the_early_tick_was_due(run) -> None:
+    # The tick that came early is in a hurry itself.
+    recorder = run(Recorder(hurry_at(10, 11)), 30)
+    assert_grid(recorder)
+    assert recorder.called_ns[11] >= recorder.stamps_ns[10]
+    assert set(np.flatnonzero(recorder.ahead_ns > 0)) <= {10, 11}
+    assert recorder.ahead_ns[11] > 0
+
+
+def test_a_flood_of_hurry_from_many_threads_makes_no_more_ticks_and_never_two_at_a_time(run) -> None:
+    is_inside = threading.Lock()
+    overlaps: list[int] = []
+    is_over = threading.Event()
+
+    def on_tick(recorder: Recorder) -> None:
+        if not is_inside.acquire(blocking=False):
+            overlaps.append(len(recorder.ticks))
+            return
+        time.sleep(5e-4)
+        is_inside.release()
+
+    recorder = Recorder(on_tick)
+
+    def flood() -> None:
+        while not is_over.wait(2e-4):
+            recorder.loop.hurry()
+
+    threads = [threading.Thread(target=flood) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    run(recorder, 100)
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert overlaps == []
+    assert_grid(recorder)
+    assert np.count_nonzero(recorder.ahead_ns > 0) > 50
+
+
+def test_hurry_after_ticks_were_missed_leaves_the_catching_up_as_it_is(run) -> None:
+    def on_tick(recorder: Recorder) -> None:
+        sleep_in_tick(10, 5.5 * PERIOD_S)(recorder)
+        hurry_at(10, 12)(recorder)
+
+    recorder = run(Recorder(on_tick), 40)
+    assert recorder.stalls_s == []
+    assert_grid(recorder)
+    is_newest = [flag for _, flag in recorder.ticks]
+    late = is_newest[10:].index(True)
+    assert late >= 4
+    assert not any(is_newest[10 : 10 + late])
+    # At most the one that follows the catching up.
+    assert set(np.flatnonzero(recorder.ahead_ns > 0)) <= {10 + late + 1}
+
+
+def test_hurry_in_a_stall_is_told_as_one_and_comes_to_rest_on_the_grid(run) -> None:
+    stall_s = (LONGEST_CATCH_UP + 10.5) * PERIOD_S
+
+    def on_tick(recorder: Recorder) -> None:
+        sleep_in_tick(10, stall_s)(recorder)
+        hurry_at(10, 11, 12)(recorder)
+
+    recorder = run(Recorder(on_tick), 60)
+    assert len(recorder.stalls_s) == 1
+    assert_grid(recorder)
+
+
+def test_hurry_before_the_start_and_after_the_end_calls_nothing(run) -> None:
+    recorder = Recorder()
+    recorder.loop.hurry()
+    assert recorder.ticks == []
+    run(recorder, 5)
+    ticks = len(recorder.ticks)
+    recorder.loop.hurry()
+    assert len(recorder.ticks) == ticks
+    assert_grid(recorder)
+
+
+def test_failure_of_a_tick_in_a_hurry_ends_the_loop_and_is_kept(patience) -> None:
+    error = ValueError("in a hurry")
+    me = threading.get_ident()
+
+    def fail(recorder: Recorder) -> None:
+        if threading.get_ident() == me:
+            raise error
+
+    interval_s = sys.getswitchinterval()
+    recorder = Recorder(fail)
+    recorder.loop.start()
+    patience(lambda: (recorder.ticks and recorder.loop.hurry()) or recorder.loop.failure, "the failure")
+    sys.setswitchinterval(interval_s)
+    assert recorder.loop.failure is error
+    patience(lambda: not any(thread.name == "tick_loop" for thread in threading.enumerate()), "the loop's end")
+    ticks = len(recorder.ticks)
+    recorder.loop.hurry()
+    assert len(recorder.ticks) == ticks
+    recorder.loop.stop()
+
+
+def test_stop_does_not_wait_for_the_next_tick(patience) -> None:
+    interval_s = sys.getswitchinterval()
+    recorder = Recorder(rate_hz=0.2)
+    recorder.loop.start()
+    sys.setswitchinterval(interval_s)
+    patience(lambda: recorder.loop.ticks, "the first tick")
+    recorder.loop.stop()
+    assert not any(thread.name == "tick_loop" for thread in threading.enumerate())
+    assert len(recorder.ticks) == 1

@@ -24,7 +24,8 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 import vla_ros
-from vla_ros.config import package_share
+from vla_ros.config import load, package_share
+from vla_ros.control.config import ControllerConfig
 from vla_ros.errors import VlaRosError
 from vla_ros.geometry import se3
 from vla_ros.launching.environment import defaults_without_ros
@@ -41,9 +42,9 @@ _DOMAIN = "101"
 _SOURCE = "bench"
 _STATES_HZ = 100.0
 _ASIDE_M = 0.01
-# What is left of the motion before bends the way of no joint by more than the first of these from tick to tick, and a
-# chunk does by more than the second in the first tick that follows it.
-_CALM_RAD, _DIFFERS_RAD = 1.5e-7, 5e-7
+# Jerk. What is left of the motion before has no more than the first of these in any joint, and a chunk has more than
+# the second in the first tick that follows it, at whatever rate.
+_CALM_RAD_S3, _DIFFERS_RAD_S3 = 2.5, 8.0
 _CALM_TICKS = 8
 _START_S, _ANSWER_S, _REST_S = 30.0, 1.0, 5.0
 
@@ -165,6 +166,8 @@ class _Client(Node):
         model = RobotModel.from_config(config)
         self._names, self._base, self._tcp = config.joint_names, config.base_frame, config.tcp_frame
         self._home = np.array(model.forward_kinematics(model.home))
+        dt_s = 1.0 / load(ControllerConfig, package_share() / "config" / "controller.yaml").rate_hz
+        self._calm_rad, self._differs_rad = _CALM_RAD_S3 * dt_s**3, _DIFFERS_RAD_S3 * dt_s**3
         self._side = 1.0
         self._heard = [model.home.tolist()] * 2
         self._heard_ns = [0, 0]
@@ -255,9 +258,9 @@ class _Client(Node):
         before, last = self._heard[-2:]
         onwards = (stamp_ns - last_ns) / (last_ns - before_ns) if last_ns > before_ns else 1.0
         bend = max(abs(a - b - onwards * (b - c)) for a, b, c in zip(positions, last, before, strict=True))
-        if self._is_asked and bend > _DIFFERS_RAD:
+        if self._is_asked and bend > self._differs_rad:
             self._is_asked, self._answer_ns = False, heard_ns
-        self._calm = self._calm + 1 if bend < _CALM_RAD else 0
+        self._calm = self._calm + 1 if bend < self._calm_rad else 0
         self._heard, self._heard_ns = [last, positions], [last_ns, stamp_ns]
 
     def _on_pong(self, message: JointState) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from vla_ros.nodes.runtime import RELIABLE, SENSOR  # isort: skip # Settles the environment before rclpy is imported.
+from vla_ros.nodes.runtime import RELIABLE, SENSOR, raise_priority  # isort: skip # Settles the environment before rclpy is imported.
 
 import rclpy
 from rclpy.node import Node
@@ -16,7 +16,7 @@ _JOINTS = 7
 
 
 class Relay(Node):
-    """Hears a chunk, says a joint command of the same stamp. Types and quality of service are the motion path's."""
+    """Hears a chunk, says a joint command of the same stamp: types, service and priority as in the motion path."""
 
     def __init__(self) -> None:
         super().__init__("bench_relay")
@@ -32,6 +32,7 @@ class Relay(Node):
 
 def main() -> int:
     """Relays until it is ended."""
+    raise_priority()
     rclpy.init()
     try:
         rclpy.spin(Relay())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import time
 from typing import Any
@@ -83,7 +84,13 @@ class ControllerNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Builds the controller and its topics; nothing moves."""
         before = entities(self)
-        self._controller = CartesianController(RobotModel.from_config(self.robot), self.config)
+        model = RobotModel.from_config(self.robot)
+        self._controller = CartesianController(model, self.config)
+        if math.isinf(self._controller.init(model.home).clearance_m):
+            self.get_logger().warning(
+                f"self-collision isn't checked: robot {self.robot.name} has no shapes for it in its URDF; put capsules "
+                "around its links (self_collision in its YAML)"
+            )
         self._sender = make_sender(self._command_config, self._controller)
         self._link = CommandLink(self, self.robot, self._command_config)
         if self._is_alone:

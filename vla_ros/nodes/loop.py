@@ -24,13 +24,14 @@ class TickLoop:
     `LONGEST_CATCH_UP` ticks `on_stall` is called first, for the motion to end; the ticks called after it are those of
     coming to rest, and what is missing past `TICKS_TO_REST` of them is left out.
 
-    `hurry` has the next tick called at once, still named by its nominal time, which lies up to a period ahead then.
-    The tick after it keeps its place on the grid. No tick is called before the one before it was due, so that however
-    often `hurry` is called, motion is never more than a period ahead of time.
+    What can't wait for a tick calls `hurry`: the next tick then comes at once, under the nominal time that it would
+    have had anyhow, which lies up to a period ahead. The tick after it keeps its place on the grid. None comes before
+    the one before it was due, so that the motion is never more than a period ahead, however often one is in a hurry.
 
     Args:
         rate_hz: ticks per second.
-        step: called with the tick's nominal ROS time in ns, and whether it is the newest tick that is due.
+        step: called with the tick's nominal ROS time in ns, and whether it is the newest tick that is due. Never
+            called twice at a time; in the loop's thread or that of `hurry`.
         ros_now_ns: reads ROS time.
         on_clock_jump: called with the jump in ns when ROS time and the monotonic clock part.
         on_stall: called with the seconds for which the loop stood still.
@@ -49,16 +50,19 @@ class TickLoop:
         self._step, self._ros_now_ns = step, ros_now_ns
         self._on_clock_jump, self._on_stall = on_clock_jump, on_stall
         self._is_over = threading.Event()
-        # Free while the next tick is in a hurry: of all that a wait with a time-out can be ended by, the least late.
-        self._bell = threading.Lock()
-        self._bell.acquire()
         self._thread = threading.Thread(target=self._run, name="tick_loop", daemon=True)
         self.failure: BaseException | None = None
-        """What ended the thread, if not `stop`."""
+        """What ended the loop, if not `stop`."""
 
         self.ticks = 0
         self.missed = 0
-        self._started_ns = 0
+        self._started_ns = self._due_ns = self._offset_ns = self._drifted = 0
+        # Held by whose turn it is to call a tick; nobody's before the start.
+        self._turn = threading.Lock()
+        self._turn.acquire()
+        # Free while a tick is in a hurry: of all waits with a time-out that somebody else can end the most punctual.
+        self._bell = threading.Lock()
+        self._bell.acquire()
 
     def check(self) -> None:
         """To be called now and then by who owns the loop.
@@ -85,61 +89,84 @@ class TickLoop:
         sys.setswitchinterval(1e-4)
         gc.collect()
         gc.freeze()
-        self._started_ns = time.monotonic_ns()
+        # In this order a pause between the two readings leaves stamps behind the present, never ahead of it.
+        self._offset_ns = self._ros_now_ns() - time.monotonic_ns()
+        self._started_ns = self._due_ns = time.monotonic_ns()
+        self._turn.release()
         self._thread.start()
 
     def hurry(self) -> None:
-        """Has the next tick called at once, for what it has to act upon. Any thread."""
-        with contextlib.suppress(RuntimeError):
-            self._bell.release()
+        """Calls the next tick at once, in this thread: waking another takes longer at the worst than all else.
+
+        Where a tick is in progress, or has come early already, the thread of the loop calls it as soon as it may.
+        """
+        if self._turn.acquire(blocking=False):
+            try:
+                if self._may_tick():
+                    self._tick()
+                    return
+            finally:
+                self._turn.release()
+        self._ring()
 
     def stop(self) -> None:
         """Ends the thread after the tick in progress."""
         self._is_over.set()
-        self.hurry()
+        self._ring()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout=1.0)
+            if self._turn.acquire(timeout=1.0):
+                self._turn.release()
         gc.unfreeze()
 
     def _run(self) -> None:
+        while not self._is_over.is_set() and self.failure is None:
+            due_ns = self._due_ns
+            is_hurried = self._wait(due_ns)
+            with self._turn:
+                if self._may_tick() and (is_hurried or due_ns == self._due_ns):
+                    self._tick()
+                elif is_hurried:
+                    self._ring()
+
+    def _wait(self, due_ns: int) -> bool:
+        """Until a tick is due, or in a hurry and the one before it was due; whether it is in a hurry."""
+        early_ns = due_ns - self.period_ns - time.monotonic_ns()
+        if early_ns > 0:
+            time.sleep(early_ns * 1e-9)
+        wait_ns = due_ns - time.monotonic_ns()
+        return wait_ns > 0 and self._bell.acquire(timeout=wait_ns * 1e-9)
+
+    def _ring(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._bell.release()
+
+    def _may_tick(self) -> bool:
+        is_over = self._is_over.is_set() or self.failure is not None
+        return not is_over and time.monotonic_ns() >= self._due_ns - self.period_ns
+
+    def _tick(self) -> None:
+        # What rang until here is acted upon in this tick.
+        self._bell.acquire(blocking=False)
         try:
-            offset_ns = self._ros_now_ns() - time.monotonic_ns()
-            due_ns = time.monotonic_ns()
-            drifted = 0
-            while not self._is_over.is_set():
-                self._wait(due_ns)
-                if self._is_over.is_set():
-                    return
-                now_ns = time.monotonic_ns()
-                late = max(0, (now_ns - due_ns) // self.period_ns)
-                due_ns += late * self.period_ns
-                drift_ns = self._ros_now_ns() - now_ns - offset_ns
-                # Stamps keep an exact grid, and a pause between the two readings is no jump: a drift has to last.
-                drifted = drifted + 1 if abs(drift_ns) > _CLOCK_JUMP_NS else 0
-                if drifted == 3:
-                    offset_ns += drift_ns
-                    self._on_clock_jump(drift_ns)
-                if late > LONGEST_CATCH_UP:
-                    self._on_stall(late * self.period_ns * 1e-9)
-                for back in range(late, max(0, late - TICKS_TO_REST), -1):
-                    self._step(due_ns - back * self.period_ns + offset_ns, False)
-                self._step(due_ns + offset_ns, True)
-                self.ticks += 1
-                self.missed += late
-                self.lateness_s.add(max(0, now_ns - due_ns) * 1e-9)
-                self.busy_s.add((time.monotonic_ns() - now_ns) * 1e-9)
-                due_ns += self.period_ns
+            now_ns = time.monotonic_ns()
+            late = max(0, (now_ns - self._due_ns) // self.period_ns)
+            due_ns = self._due_ns + late * self.period_ns
+            drift_ns = self._ros_now_ns() - now_ns - self._offset_ns
+            # Stamps keep an exact grid, and a pause between the two readings is no jump: a drift has to last.
+            self._drifted = self._drifted + 1 if abs(drift_ns) > _CLOCK_JUMP_NS else 0
+            if self._drifted == 3:
+                self._offset_ns += drift_ns
+                self._on_clock_jump(drift_ns)
+            if late > LONGEST_CATCH_UP:
+                self._on_stall(late * self.period_ns * 1e-9)
+            for back in range(late, max(0, late - TICKS_TO_REST), -1):
+                self._step(due_ns - back * self.period_ns + self._offset_ns, False)
+            self._step(due_ns + self._offset_ns, True)
+            self.ticks += 1
+            self.missed += late
+            self.lateness_s.add(max(0, now_ns - due_ns) * 1e-9)
+            self.busy_s.add((time.monotonic_ns() - now_ns) * 1e-9)
+            self._due_ns = due_ns + self.period_ns
         except BaseException as error:
             self.failure = error
-
-    def _wait(self, due_ns: int) -> None:
-        """Until a tick is due, or in a hurry and the one before it was due."""
-        before_ns = due_ns - self.period_ns - time.monotonic_ns()
-        if before_ns > 0:
-            time.sleep(before_ns * 1e-9)
-        wait_ns = due_ns - time.monotonic_ns()
-        if wait_ns > 0:
-            self._bell.acquire(timeout=wait_ns * 1e-9)
-        else:
-            # What was to be hurried for is acted upon in this tick.
-            self._bell.acquire(blocking=False)

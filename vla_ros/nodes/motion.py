@@ -20,6 +20,11 @@ from vla_ros.nodes.settings import SHARED
 class MotionLoop(Node):
     """Steps filter and controller in turn and reports on the loop.
 
+    A chunk or a stop doesn't wait for its tick: that comes at once, up to a period before its stamp. Commands that
+    carry their times, as trajectories do, lose nothing by it. An arm that takes positions or velocities as they come
+    gets this one up to a period early and the next up to two periods after it; it is then ahead by at most the way of
+    one tick, as much as lies between any two points.
+
     Args:
         safety: the filter.
         controller: the controller.
@@ -32,8 +37,8 @@ class MotionLoop(Node):
         self._loop = TickLoop(rate_hz, self._tick, lambda: now_ns(self), self._on_clock_jump, safety.on_stall)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self.create_timer(1.0, self._report)
-        safety.hurry = self._loop.hurry
         self._loop.start()
+        safety.hurry = self._loop.hurry
 
     def _tick(self, stamp_ns: int, is_newest: bool) -> None:
         self._safety.await_controller(self._controller.waits_for)

@@ -57,6 +57,8 @@ class StateIntake:
             return
         if not self.states.append(state):
             if self.states.jump_ns is None:
+                reason = f"joint_states: {self.states.refusal}; dropped"
+                self._node.get_logger().warning(reason, throttle_duration_sec=5.0)
                 return
             jump_s = self.states.jump_ns * 1e-9
             self._node.get_logger().error(f"the stamps of joint_states jumped by {jump_s:.3f} s; starting over")

@@ -126,7 +126,7 @@ class RobotModel:
             T_base_target: (4, 4).
 
         Returns:
-            (6,) twist, m and rad, that leads to the target in unit time, the logarithm of what is left; (6, n) Jacobian.
+            (6,) twist, m and rad, that leads there in unit time, the logarithm of what is left; (6, n) Jacobian.
         """
         model, data, tcp = self._model, self._data, self._tcp
         pin.computeJointJacobians(model, data, q if self._order is None else self._to_model(q))

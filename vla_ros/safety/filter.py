@@ -16,7 +16,7 @@ from vla_ros.safety.config import SafetyConfig
 from vla_ros.safety.continuation import SoftStart, joint_motion, tool_motion
 from vla_ros.safety.joint_limits import JointRate, JointStoppingRoom
 from vla_ros.safety.room import KeepOut, StoppingRoom
-from vla_ros.safety.tool_motion import ToolMotion
+from vla_ros.safety.tool_motion import ToolLimit, ToolMotion
 from vla_ros.safety.watch import ArmWatch
 from vla_ros.types import (
     FloatArray,
@@ -74,7 +74,7 @@ class SafetyFilter:
         self._forward_kinematics, self._joint_limits = forward_kinematics, joint_limits
         self._watch = ArmWatch(config, forward_kinematics)
         self._rate, regions = config.make_rate(tool_limits), config.make_regions()
-        self._limits = (KeepOut(regions), self._rate, StoppingRoom(regions, self._rate))
+        self._limits: tuple[ToolLimit, ...] = (KeepOut(regions), self._rate, StoppingRoom(regions, self._rate))
         self._joint_rate = JointRate(joint_limits)
         self._joint_room = JointStoppingRoom(regions, joint_limits, forward_kinematics)
         self._timeline = config.make_timeline() if timeline is None else timeline
