@@ -104,7 +104,7 @@ def along(T_base_tcp: FloatArray, twist: FloatArray) -> Goal:
 
 
 def over_best_peer(tracks: list[Track], tick: int) -> tuple[float, str]:
-    """Our error over the least of the peers', at most 1 where they are equal to a micrometre; and that peer's name.
+    """Our error over the least of the peers', at most 1 where no arm could tell them apart; and that peer's name.
 
     A peer counts only if it kept the limits.
     """
