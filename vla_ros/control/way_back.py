@@ -45,8 +45,6 @@ _SETTLING_S = 0.05
 _BELIEVED_M = 0.1
 # m and rad: for less than this along a direction that is lost, no joints are turned so that it is found again.
 _WORTH_TURNING_M = 0.005
-# rad/s, at which joints are on their way out.
-_UNDER_WAY_RAD_S = 0.1
 
 
 class Lead(Protocol):
@@ -142,8 +140,8 @@ class WayBack:
                     # Joints of strong directions come to move the tool along u, too, once it has turned.
                     turn = bend[turning] / sigma[turning]
                     k += max(-_BELIEVED_M, min(_BELIEVED_M, rest[i])) * float(turn @ turn)
-                liking = doing[i] if abs(doing[i]) > _UNDER_WAY_RAD_S else float(posture @ v)
-                way, slope = _second_order(rest[i], s, k, liking)
+                # An arm that is on its way out goes on, unless its posture is far away on the other side.
+                way, slope = _second_order(rest[i], s, k, doing[i] + float(posture @ v))
                 weights[i] = self._weak_below
             closing = b * (math.sqrt(delay * delay + 2.0 * abs(way) / b) - delay)
             asked = math.copysign(closing, way) + (own[i] / slope if slope != 0.0 else 0.0)
