@@ -92,9 +92,9 @@ def test_interleaved_times_are_cpu_times_less_the_clock_and_each_call_gets_each_
     times = timing.time_interleaved(calls, np.random.default_rng(0))
     assert seen == {"nothing": list(range(300)), "work": list(range(300))}
     assert set(times) == {"nothing", "work", timing.CLOCK}
-    # A Python call and an append take about as long as the clock; 20,000 additions some hundred microseconds.
+    # A Python call and an append take about as long as the clock; 20,000 additions a hundred times that.
     assert np.median(times["nothing"]) < 5e-6
-    assert np.median(times["work"]) > 1e-4
+    assert np.median(times["work"]) > 4.0 * max(np.median(times["nothing"]), np.median(times[timing.CLOCK]))
     assert min(values.min() for values in times.values()) >= 0.0
 
 

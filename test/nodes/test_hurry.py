@@ -94,7 +94,8 @@ def test_first_command_that_differs_leaves_at_once_and_not_with_the_grid(path: P
         path.is_hurried = trial % 2 == 0
         path.rung_s.clear()
         before, side = len(path.sent), -side
-        path.offer(side)
+        # Offered until it is taken: after a stall of the machine the filter waits for the arm first.
+        patience(lambda side=side: path.rung_s or path.offer(side) or path.rung_s, "a chunk to be taken")
         patience(lambda before=before: max((m for _, m in path.sent[before:]), default=0.0) > MOVED_RAD, "motion")
         if path.rung_s:
             first_s = next(sent_s for sent_s, moved in path.sent[before:] if moved > MOVED_RAD)
@@ -129,7 +130,9 @@ def test_a_flood_of_chunks_neither_faults_nor_jumps_the_clock(path: Path, patien
         time.sleep(5e-4)
         reasons.add(path.safety.filter._reason)
     assert len(path.rung_s) > 100
-    assert not [reason for reason in reasons if "clock" in reason or "no joint state" in reason]
+    assert not [reason for reason in reasons if "clock" in reason]
+    # A machine that stands still for as long as that has no joint states either.
+    assert path.loop.missed * PERIOD_S > 0.2 or not [reason for reason in reasons if "no joint state" in reason]
     steps_ns = np.diff(stamps_ns)
     np.testing.assert_array_equal(steps_ns % path.loop.period_ns, 0)
     assert steps_ns.min() == path.loop.period_ns
