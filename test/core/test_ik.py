@@ -215,7 +215,8 @@ def test_qp_without_bounds_is_least_squares(columns: int) -> None:
     for _ in range(50):
         J, twist, posture = rng.normal(size=(6, columns)), rng.normal(size=6), rng.normal(size=columns)
         A, b = np.vstack([J, 0.02 * np.eye(columns)]), np.concatenate([twist, 0.02 * posture])
-        np.testing.assert_allclose(solver.free(J, twist, posture), np.linalg.lstsq(A, b)[0], atol=1e-8)
+        free = solver.free(J, twist, solver.posture_weight * posture)
+        np.testing.assert_allclose(free, np.linalg.lstsq(A, b)[0], atol=1e-8)
 
 
 @pytest.mark.parametrize("damping", [1e-3, 0.05])
@@ -227,14 +228,14 @@ def test_qp_is_the_best_inside_its_box_by_scipys_reckoning(model: RobotModel, da
     for q in random_postures(model, 60, seed=12):
         J, twist, posture = model.jacobian(q), rng.normal(size=6), rng.normal(size=n)
         lower, upper = -rng.uniform(0.0, 1.0, n), rng.uniform(0.01, 1.0, n)
-        solver.free(J, twist, posture)
+        solver.free(J, twist, solver.posture_weight * posture)
         got = solver.bounded(lower, upper)
         A, b = problem(J, twist, posture, damping)
         best = lsq_linear(A, b, bounds=(lower, upper), tol=1e-14, method="bvls").x
         assert np.all((got >= lower) & (got <= upper))
         assert np.sum((A @ got - b) ** 2) <= np.sum((A @ best - b) ** 2) * (1 + 1e-6) + 1e-9
         # What a tick's way is asked for is the same, in small.
-        solver.free(J, 1e-4 * twist, 1e-4 * posture)
+        solver.free(J, 1e-4 * twist, 1e-4 * solver.posture_weight * posture)
         np.testing.assert_allclose(solver.bounded(1e-4 * lower, 1e-4 * upper), 1e-4 * got, atol=1e-8)
         bound_count += np.any((got == lower) | (got == upper))
     assert bound_count > 30

@@ -77,6 +77,8 @@ class CartesianController:
         self._pull_offset = (self.dt_s * self._is_free) * (
             config.posture_gain_per_s * np.array(model.home) + config.centring_gain_per_s * middle
         )
+        weight = self._solver.posture_weight
+        self._weighted_pull, self._weighted_offset = weight * self._pull, weight * self._pull_offset
         self._no_pull = np.zeros(joints)
         self._no_rows: Rows = (np.zeros((0, joints)), np.zeros(0), ())
 
@@ -128,7 +130,7 @@ class CartesianController:
         )
         # While the tool rests the whole arm does: no elbow wanders back to its posture after a stop.
         is_at_rest = is_near and speed == turn == 0.0
-        pulled = self._no_pull if is_at_rest else self._pull_offset - self._pull * q
+        pulled = self._no_pull if is_at_rest else self._weighted_offset - self._weighted_pull * q
         way: FloatArray | None = None
         if is_near:
             # What is solved for is the way of this tick, not a velocity: the same problem, times the tick.
@@ -142,7 +144,8 @@ class CartesianController:
                 and (self._clearance is None or self._clearance.permits(state.clearance_m, q, way))
             ):
                 return self._sent(state, target, wanted, motion, ControllerReport((), J, False))
-        return self._follow_tool(state, target, J, way, pulled / dt)
+        posture = self._no_pull if is_at_rest else (self._pull_offset - self._pull * q) / dt
+        return self._follow_tool(state, target, J, way, posture)
 
     def _follow_tool(
         self, state: ControllerState, target: ToolTarget, J: FloatArray, way: FloatArray | None, posture: FloatArray
@@ -166,7 +169,8 @@ class CartesianController:
             twist = (self._twist_of(target, state.T_base_target).reshape(2, 3) @ R).reshape(6)
             now = np.array(state.command.velocities)
             J_led, twist = self._lead.problem(q, J, error, twist, posture, now)
-            velocities = self._solver.free(J_led, dt * twist, dt * posture) / dt
+            weighted = self._solver.posture_weight * dt * posture
+            velocities = self._solver.free(J_led, dt * twist, weighted) / dt
         if not np.isfinite(velocities).all():
             return self._brake_for_numbers(state)
         interventions: list[Intervention] = []
@@ -269,11 +273,18 @@ class CartesianController:
             if not is_safe:
                 reason = f"links of the arm would come nearer than {self._clearance.margin_m} m; braking"
                 return self._brake(state, (*report.interventions, Intervention("self_collision", reason)))
-        opening = state.gripper_opening if target.gripper_opening is None else target.gripper_opening
+        opening = target.gripper_opening
+        if opening is None:
+            opening = state.gripper_opening
         T_base_target = target.T_base_tcp if isinstance(target, ToolTarget) else None
-        state = ControllerState(reference, motion, opening, T_base_target, clearance_m, self.dt_s)
-        positions = reference if motion.is_as_wanted else motion.positions
-        return state, _command(positions, motion, opening), report
+        history, velocities, accelerations, wanted = motion
+        command = JointCommand(
+            reference if wanted is history else motion.positions,
+            np.array(velocities),
+            np.array(accelerations),
+            opening,
+        )
+        return ControllerState(reference, motion, opening, T_base_target, clearance_m, self.dt_s), command, report
 
 
 def _past(velocities: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:

@@ -63,8 +63,7 @@ class Clearance:
             clearance_m: that they had at least before the tick.
             motion: at the end of the tick.
         """
-        _, velocities, accelerations, _ = motion
-        before, now = motion.history[2], motion.history[3]
+        (_, _, before, now), velocities, accelerations, _ = motion
         moved = stop = 0.0
         for i, reach, k1, k2, k3 in self._rows:
             size = abs(accelerations[i])

@@ -23,7 +23,13 @@ _CLOSENESS = 0.005
 
 
 class VelocitySolver(Protocol):
-    """Least squares between the twist that the tool is to have and what the joints would rather do."""
+    """Least squares between the twist that the tool is to have and what the joints would rather do.
+
+    Attributes:
+        posture_weight: what the posture weighs; it is given times this, since who gives it has it so for nothing.
+    """
+
+    posture_weight: float
 
     def free(self, J: FloatArray, twist: FloatArray, posture: FloatArray) -> FloatArray:
         """Joint velocities (n,), rad/s, without bounds.
@@ -31,7 +37,7 @@ class VelocitySolver(Protocol):
         Args:
             J: (6, n) Jacobian, rows linear then angular.
             twist: (6,) wanted velocity in the Jacobian's axes, m/s and rad/s.
-            posture: (n,) rad/s, wanted where the twist leaves a choice.
+            posture: (n,) rad/s, wanted where the twist leaves a choice, times `posture_weight`.
         """
 
     def bounded(
@@ -65,7 +71,7 @@ class QpSolver:
     """
 
     def __init__(self, joints: int, damping: float) -> None:
-        self._damping2 = damping**2
+        self.posture_weight = damping**2
         self._damping2_eye, self._closeness_eye = damping**2 * np.eye(joints), _CLOSENESS * np.eye(joints)
         self._H, self._f, self._velocities = np.eye(joints), np.zeros(joints), np.zeros(joints)
         self._rows = np.zeros((MAX_ROWS, joints))
@@ -83,7 +89,7 @@ class QpSolver:
         # For matrices as small as these, `dot` takes half the time of `@`.
         self._H, self._f = H, f = J.T.dot(J), twist.dot(J)
         H += self._damping2_eye
-        f += self._damping2 * posture
+        f += posture
         self._velocities = velocities = dposv(H, f)[1]
         return velocities
 
@@ -128,6 +134,7 @@ class DampedSolver:
     """
 
     def __init__(self, damping: float, sigma_threshold: float) -> None:
+        self.posture_weight = 1.0
         self._damping, self._threshold = damping, sigma_threshold
         self._velocities = np.zeros(0)
 

@@ -25,7 +25,7 @@ def run(options: Options) -> Result:
         mend = "python -m pip install 'vla_ros[ros]' ./interfaces/tf2_msgs"
         raise MissingDependencyError("rclpy", "hop_ratio", mend) from error
     trials = max(4, min(options.count(14, 300), 400))
-    tries = 2 if options.is_quick else 4
+    tries = 1 if options.is_quick else 4
     attempts: list[dict[str, Any]] = []
     series: dict[str, Any] = {}
     problems: tuple[str, ...] = ()
