@@ -9,7 +9,7 @@ import numpy as np
 from vla_ros.control.bounds import VelocityBounds, guard_limits
 from vla_ros.control.clearance import Clearance, Rows
 from vla_ros.control.config import ControllerConfig
-from vla_ros.control.controller_state import ControllerReport, ControllerState, respaced
+from vla_ros.control.controller_state import ControllerReport, ControllerState, is_finite, respaced
 from vla_ros.control.guard import JointGuard, JointMotion, at_rest
 from vla_ros.control.ik import DampedSolver, QpSolver, VelocitySolver
 from vla_ros.control.way_back import Lead, ShortenedTwist, WayBack
@@ -114,7 +114,7 @@ class CartesianController:
         if isinstance(target, JointTarget):
             wanted = np.array(target.positions, dtype=np.float64)
             motion = self.guard.granted(state.command, wanted.tolist())
-            if motion is not None and _is_finite(target):
+            if motion is not None and is_finite(target):
                 return self._sent(state, target, wanted, motion, ControllerReport((), None, False))
             return self._follow_joints(state, target, wanted)
 
@@ -155,7 +155,7 @@ class CartesianController:
         Args:
             way: (n,) rad, what would, for the problem that the solver was asked last; None where the tool is far away.
         """
-        if not _is_finite(target):
+        if not is_finite(target):
             return self._brake_for_numbers(state)
         q, dt = state.reference, self.dt_s
         lower, upper, names = self._bounds.at(state.command.wanted)
@@ -212,7 +212,7 @@ class CartesianController:
     def _follow_joints(
         self, state: ControllerState, target: JointTarget, wanted: FloatArray
     ) -> tuple[ControllerState, JointCommand, ControllerReport]:
-        if not _is_finite(target):
+        if not is_finite(target):
             return self._brake_for_numbers(state)
         interventions: list[Intervention] = []
         reference = np.clip(wanted, self.limits.lower, self.limits.upper)
@@ -293,12 +293,3 @@ def _past(velocities: FloatArray, lower: FloatArray, upper: FloatArray) -> Float
 
 def _command(positions: FloatArray, motion: JointMotion, opening: float | None) -> JointCommand:
     return JointCommand(positions, np.array(motion.velocities), np.array(motion.accelerations), opening)
-
-
-def _is_finite(target: ToolTarget | JointTarget) -> bool:
-    if isinstance(target, ToolTarget):
-        arrays = (target.T_base_tcp, target.twist_tcp_in_base)
-    else:
-        arrays = (target.positions, target.velocities)
-    opening = target.gripper_opening
-    return all(np.isfinite(array).all() for array in arrays) and (opening is None or math.isfinite(opening))

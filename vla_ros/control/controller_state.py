@@ -9,7 +9,7 @@ import numpy as np
 
 from vla_ros.control.catching_up import end_of_cubic
 from vla_ros.control.guard import JointMotion
-from vla_ros.types import FloatArray, Intervention
+from vla_ros.types import FloatArray, Intervention, JointTarget, ToolTarget
 
 
 class ControllerState(NamedTuple):
@@ -67,3 +67,13 @@ def respaced(state: ControllerState, dt_s: float) -> ControllerState:
     first, second, third, last = rows.tolist()
     history = (first, second, third, last)
     return state._replace(reference=rows[3], command=motion._replace(history=history, wanted=history), dt_s=dt_s)
+
+
+def is_finite(target: ToolTarget | JointTarget) -> bool:
+    """Whether all numbers of a target are numbers."""
+    if isinstance(target, ToolTarget):
+        arrays = (target.T_base_tcp, target.twist_tcp_in_base)
+    else:
+        arrays = (target.positions, target.velocities)
+    opening = target.gripper_opening
+    return all(np.isfinite(array).all() for array in arrays) and (opening is None or math.isfinite(opening))
