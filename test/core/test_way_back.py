@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from vla_ros.control.config import ControllerConfig
 from vla_ros.control.way_back import WayBack
 from vla_ros.evaluation.limits_judge import judge_limits
 from vla_ros.geometry import se3
-from vla_ros.robots.config import load_robot
+from vla_ros.robots.config import ToolLimits, load_robot
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray, ToolTarget
 
 ARMS = ("panda", "ur5e", "fr3", "ur10e")
 DT_S = 0.004
+# A tool that nothing holds back.
+FAST = ToolLimits(*[1e9] * 6)
 
 
 def make(robot: str, dt_s: float = DT_S) -> CartesianController:
@@ -150,7 +153,7 @@ def test_step_to_a_reachable_pose_does_not_swing_past_it(seed: int) -> None:
 def test_strong_directions_are_asked_for_what_brakes_in_time() -> None:
     """With a Jacobian of ones, the speed towards a target x away is b (sqrt(t^2 + 2 x / b) - t), t the delay."""
     b, j = 3.0, 100.0
-    way_back = WayBack(lambda _q: np.eye(6), 0.05, np.full(6, b), np.full(6, j), DT_S)
+    way_back = WayBack(lambda _q: np.eye(6), 0.05, np.full(6, b), np.full(6, j), FAST, DT_S)
     x, zero = np.array([0.3, -0.02, 1e-5, 0.0, 0.0, 0.0]), np.zeros(6)
     t = 1.5 * b / j + 0.016
     speeds = np.sign(x) * b * (np.sqrt(t**2 + 2.0 * np.abs(x) / b) - t)
@@ -173,7 +176,7 @@ def test_weak_direction_is_taken_to_the_root_of_its_parabola_or_to_its_summit(as
     def jacobian(q: FloatArray) -> FloatArray:
         return np.diag([1.0, 1.0, 1.0, 1.0, 1.0, 0.01 + 0.8 * q[5]])
 
-    way_back = WayBack(jacobian, 0.05, np.full(6, 1e6), np.full(6, np.inf), DT_S)
+    way_back = WayBack(jacobian, 0.05, np.full(6, 1e6), np.full(6, np.inf), FAST, DT_S)
     error = np.array([0.0, 0.0, 0.0, 0.0, 0.0, asked])
     zero = np.zeros(6)
     J, twist = way_back.problem(zero, jacobian(zero), error, zero, zero, zero)
@@ -191,8 +194,30 @@ def test_of_two_equal_ways_out_the_liked_one_is_taken(liking: float) -> None:
     def jacobian(q: FloatArray) -> FloatArray:
         return np.diag([1.0, 1.0, 1.0, 1.0, 1.0, 0.8 * q[5]])
 
-    way_back = WayBack(jacobian, 0.05, np.full(6, 1.0), np.full(6, 100.0), DT_S)
+    way_back = WayBack(jacobian, 0.05, np.full(6, 1.0), np.full(6, 100.0), FAST, DT_S)
     zero, sixth = np.zeros(6), np.eye(6)[5]
     for posture, now in ((liking * sixth, zero), (-liking * sixth, liking * sixth)):
         J, twist = way_back.problem(zero, jacobian(zero), 0.02 * sixth, zero, posture, now)
         assert np.sign(np.linalg.solve(J, twist)[5]) == liking
+
+
+@pytest.mark.parametrize("robot", ["panda", "ur5e"])
+def test_tool_comes_back_no_faster_than_it_may_ever_be(robot: str) -> None:
+    """From a fifth of a metre away, with a robot whose tool may do little; speeds from the commands' own kinematics."""
+    config = load_robot(robot)
+    slow = replace(config.tool, velocity_m_s=0.2, angular_velocity_rad_s=0.5)
+    model = RobotModel.from_config(replace(config, tool=slow))
+    controller = CartesianController(model, ControllerConfig())
+    T_home = model.forward_kinematics(model.home)
+    R = Rotation.from_rotvec([0.0, 0.3, 0.8]).as_matrix() @ T_home[:3, :3]
+    T = se3.make_pose(T_home[:3, 3] + [0.05, 0.2, 0.05], R)
+    positions = follow(controller, model.home, lambda _time_s: T, 5.0)
+    assert error(model, positions[-1], T) < 1e-6
+    poses = np.array([model.forward_kinematics(q) for q in positions])
+    speed = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1) / controller.dt_s
+    turns = Rotation.from_matrix(poses[1:, :3, :3]) * Rotation.from_matrix(poses[:-1, :3, :3]).inv()
+    turn = turns.magnitude() / controller.dt_s
+    assert 0.15 < speed.max() < 1.02 * 0.2
+    # While the joints still build up or take back their accelerations, they turn the tool for themselves.
+    assert np.percentile(turn, 99.0) < 1.02 * 0.5
+    assert 0.4 < turn.max() < 1.4 * 0.5

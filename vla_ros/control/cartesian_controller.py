@@ -56,7 +56,8 @@ class CartesianController:
             # A joint that doesn't move has nothing to brake.
             braking = np.where(self._is_free, _LEAD_SHARE * limits.acceleration, np.inf)
             jerk = np.where(self._is_free, limits.jerk, np.inf)
-            self._lead = WayBack(model.tcp_jacobian, config.sigma_threshold, braking, jerk, self.dt_s)
+            tool = model.config.tool
+            self._lead = WayBack(model.tcp_jacobian, config.sigma_threshold, braking, jerk, tool, self.dt_s)
         else:
             self._solver = DampedSolver(config.damping, config.sigma_threshold)
             self._lead = ShortenedTwist(model.config.tool, self.dt_s)

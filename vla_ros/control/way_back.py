@@ -84,22 +84,23 @@ class ShortenedTwist:
     ) -> tuple[FloatArray, FloatArray]:
         """See Lead."""
         twist = error / self._dt_s
-        for rows, fastest in ((slice(0, 3), self._tool.velocity_m_s), (slice(3, 6), self._tool.angular_velocity_rad_s)):
-            length = math.hypot(*twist[rows])
-            if length > fastest:
-                twist[rows] *= fastest / length
+        for rows, share in zip((slice(0, 3), slice(3, 6)), _permitted(twist, self._tool), strict=True):
+            twist[rows] *= share
         return J, twist
 
 
 class WayBack:
     """For the box-constrained solver: each direction at a speed from which its joints can brake where their way ends.
 
-    Weak singular values are raised, so that the solver takes the second-order steps as they are.
+    Weak singular values are raised, so that the solver takes the second-order steps as they are. Where the tool would
+    be faster than it may ever be, all of the way is gone more slowly.
 
     Args:
         jacobian: q (n,) -> (6, n) in tcp axes.
         weak_below: singular value, m per rad, below which a direction is taken to second order.
         acceleration: (n,) rad/s^2 that braking at the end of the way may count on.
+        jerk: (n,) rad/s^3.
+        tool: its limits.
         dt_s: duration of a tick.
     """
 
@@ -109,9 +110,10 @@ class WayBack:
         weak_below: float,
         acceleration: FloatArray,
         jerk: FloatArray,
+        tool: ToolLimits,
         dt_s: float,
     ) -> None:
-        self._jacobian, self._weak_below, self._dt_s = jacobian, weak_below, dt_s
+        self._jacobian, self._weak_below, self._tool, self._dt_s = jacobian, weak_below, tool, dt_s
         self._acceleration, self._jerk = acceleration, jerk
 
     def problem(
@@ -149,8 +151,18 @@ class WayBack:
             change = asked - doing[i]
             most = self._dt_s * math.sqrt(2.0 * _JERK_SHARE * abs(change) / float(per_jerk[i]))
             speeds[i] = asked if abs(change) <= most else doing[i] + math.copysign(most, change)
-        raised = np.array(weights)
-        return (left * raised) @ right, left @ (raised * np.array(speeds))
+        raised, going = np.array(weights), np.array(speeds)
+        going *= min(_permitted(left @ (sigma * going), self._tool))
+        return (left * raised) @ right, left @ (raised * going)
+
+
+def _permitted(twist: FloatArray, tool: ToolLimits) -> tuple[float, float]:
+    """Shares, at most 1, with which the two parts of a twist (6,) are no faster than the tool may ever be."""
+    linear, angular = math.hypot(*twist[:3]), math.hypot(*twist[3:])
+    return (
+        tool.velocity_m_s / linear if linear > tool.velocity_m_s else 1.0,
+        tool.angular_velocity_rad_s / angular if angular > tool.angular_velocity_rad_s else 1.0,
+    )
 
 
 def _second_order(asked: float, s: float, k: float, liking: float) -> tuple[float, float]:
