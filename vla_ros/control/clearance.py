@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
+from vla_ros.control.braking import stop_positions
 from vla_ros.control.guard import JointMotion
 from vla_ros.control.ik import MAX_ROWS
-from vla_ros.control.stopping import GuardLimits, stopping_reach
+from vla_ros.control.stopping import GuardLimits
 from vla_ros.robots.self_collision import SelfCollision
 from vla_ros.types import FloatArray
 
@@ -20,7 +20,7 @@ _BRAKING_SHARE = 0.4
 _DELAY_S = 0.05
 _ROUNDING_M = 1e-9
 # Parts of a stop's time at which it is looked at: links may pass each other on the way to where it ends.
-_LOOKS = np.array([[0.05], [0.1], [0.15], [0.2], [0.3], [0.4], [0.5], [0.6], [0.8], [1.0]])
+_LOOKS = np.array([0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0])
 
 # Rows (k, n), the least rows @ velocities, and the pairs of links that they are of.
 Rows = tuple[FloatArray, FloatArray, tuple[tuple[str, str], ...]]
@@ -38,14 +38,11 @@ class Clearance:
 
     def __init__(self, collision: SelfCollision, limits: GuardLimits, margin_m: float, dt_s: float) -> None:
         self.margin_m = margin_m
-        self._collision, self._dt_s = collision, dt_s
-        # Away from the ends of the range joints brake with all that they have.
-        self._limits = replace(limits, braking=None, drift_s=None)
+        self._collision, self._limits, self._dt_s = collision, limits, dt_s
         a, j = np.maximum(limits.acceleration, 1e-9), np.maximum(limits.jerk, 1e-9)
         # What a joint moves links in a tick and, at most, in a stop from the speed that it has once its acceleration is
         # taken back (`stopping_reach`).
-        self._take_back, self._per_braking, self._ramp_s = 0.5 / j, 1.0 / a, np.where(limits.jerk > 0.0, a / j, dt_s)
-        factors = np.stack((collision.reach_m, 0.5 / a, 1.5 * a / j, self._take_back), axis=1).tolist()
+        factors = np.stack((collision.reach_m, 0.5 / a, 1.5 * a / j, 0.5 / j), axis=1).tolist()
         self._rows = [(i, *row) for i, row in enumerate(factors) if row[0] > 0.0]
         self._braking = _BRAKING_SHARE * limits.acceleration
         self._near_m = margin_m + _INFLUENCE_M
@@ -109,10 +106,7 @@ class Clearance:
         return clearance_m < self._near_m
 
     def _stop(self, motion: JointMotion) -> FloatArray:
-        """(k, n) rad, where the joints are at parts of a stop in which each brakes as hard as it may."""
+        """(k, n) rad, where the joints are at some ticks of the stop that the guard would make of it now."""
         v, a = np.array(motion.velocities), np.array(motion.accelerations)
-        heading = np.sign(v + self._take_back * a * np.abs(a))
-        way = heading * stopping_reach(heading * v, heading * a, self._limits)
-        duration_s = np.abs(v) * self._per_braking + self._ramp_s
-        share = np.minimum(_LOOKS * (duration_s.max() / duration_s), 1.0)
-        return np.array(motion.history[3]) + way * share * (2.0 - share)
+        path = stop_positions(motion.positions, v, a, self._limits, self._dt_s)
+        return path[np.unique((_LOOKS * (len(path) - 1)).round().astype(int))]
