@@ -22,6 +22,8 @@ __all__ = ["CartesianController", "ControllerReport", "ControllerState"]
 
 # Share of the joints' acceleration that a way back is braked with; six directions may be braked at once.
 _LEAD_SHARE = 0.4
+# A target that has run ahead by what these accelerations make of a tick is reached in the next one.
+_NEAR_M_S2, _NEAR_RAD_S2 = 8.0, 16.0
 # Of what a joint can change of its velocity in a tick.
 _SLIGHTLY = 0.5
 # Durations of ticks, besides its own, that a controller is kept ready for; to make one ready takes milliseconds.
@@ -69,8 +71,7 @@ class CartesianController:
         # building up an acceleration takes several ticks, that would swing.
         is_prompt = limits.acceleration <= limits.jerk * self.dt_s
         self._slightly = np.where(is_prompt, _SLIGHTLY * self.dt_s * limits.acceleration, 0.0)
-        self._near_m = 2.0 * config.closing_m_s2 * self.dt_s**2
-        self._near_rad = 2.0 * config.closing_rad_s2 * self.dt_s**2
+        self._near_m, self._near_rad = _NEAR_M_S2 * self.dt_s**2, _NEAR_RAD_S2 * self.dt_s**2
         # Home and the middle of the range pull alike, so one pull towards a point between them is both; rad a tick.
         gain = config.posture_gain_per_s + config.centring_gain_per_s
         middle = 0.5 * (self.limits.lower + self.limits.upper)

@@ -15,11 +15,10 @@ class ControllerConfig:
         solver: `qp` keeps the joints' limits while it solves, so that the other joints take over at one; `damped` is
             damped least squares with everything scaled down at a limit.
         damping: of the inverse, m per rad: of `qp` always, of `damped` the largest, used at a singularity.
-        sigma_threshold: singular value of the Jacobian below which `damped` damps a direction.
+        sigma_threshold: singular value of the Jacobian, m per rad, below which a direction is weak: `damped` damps it,
+            `qp` takes it to second order.
         posture_gain_per_s: pull of the null space towards the home posture.
         centring_gain_per_s: pull of the null space towards the middle of the joints' ranges.
-        closing_m_s2: deceleration with which the tool comes to its target when it is away from it.
-        closing_rad_s2: the same in rotation.
         position_margin_rad: distance that is kept from every position limit.
         collision_margin_m: distance that is kept between links of the arm.
         velocity_fraction: part of every joint's velocity limit that is used.
@@ -37,8 +36,6 @@ class ControllerConfig:
     sigma_threshold: float = 0.05
     posture_gain_per_s: float = 0.5
     centring_gain_per_s: float = 0.0
-    closing_m_s2: float = 4.0
-    closing_rad_s2: float = 8.0
     position_margin_rad: float = 0.01
     collision_margin_m: float = 0.005
     velocity_fraction: float = 0.95

@@ -16,8 +16,9 @@ class ControllerState(NamedTuple):
     """All that a controller remembers from one tick to the next.
 
     Attributes:
-        reference: (n,) rad, joint positions that the inverse kinematics integrates. It runs ahead of the command
-            when the guard acts; solving from the guard's own state instead lags by metres (docs/design.md).
+        reference: (n,) rad, joint positions that the inverse kinematics integrates, the last of `command.wanted` as an
+            array. It runs ahead of the command when the guard acts; solving from the guard's own state instead lags by
+            metres (docs/design.md).
         command: what was sent last.
         gripper_opening: commanded last.
         T_base_target: (4, 4) the tool's last target, None where there was none in the tick before.

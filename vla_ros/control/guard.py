@@ -45,11 +45,6 @@ class JointMotion(NamedTuple):
         """(n,) rad, commanded at the last tick."""
         return np.array(self.history[3])
 
-    @property
-    def is_as_wanted(self) -> bool:
-        """Whether the last four commands are what was wanted."""
-        return self.wanted is self.history
-
 
 def at_rest(positions: FloatArray) -> JointMotion:
     """Joints that have stood still at (n,) rad."""

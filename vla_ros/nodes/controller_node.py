@@ -14,11 +14,11 @@ from rclpy.lifecycle import Node as LifecycleNode
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
 from vla_ros.control.cartesian_controller import CartesianController, ControllerState
+from vla_ros.control.figures import ControllerFigures
 from vla_ros.control.interfaces import make_sender
 from vla_ros.errors import ChunkError
 from vla_ros.nodes import chunk_messages, messages
 from vla_ros.nodes.command_link import CommandLink
-from vla_ros.nodes.controller_figures import ControllerFigures
 from vla_ros.nodes.loop import TickLoop
 from vla_ros.nodes.rivals import RivalWatch
 from vla_ros.nodes.runtime import (
