@@ -6,16 +6,19 @@ Both get the arm's joints alone, without fingers and geometry, one configuration
 
 from __future__ import annotations
 
+import abc
 import xml.etree.ElementTree as ET
 from typing import Any
 
 import numpy as np
 import pinocchio as pin
 
+from vla_ros.control.stopping import GuardLimits
 from vla_ros.errors import MissingDependencyError
 from vla_ros.evaluation.versions import installed_version
 from vla_ros.robots.config import RobotConfig
 from vla_ros.robots.description import load_description
+from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray
 
 # Beside a tracking cost of 1, this picks one of the redundant postures and no more.
@@ -31,108 +34,37 @@ def missing(name: str) -> str:
     return f"{name} can't be compared with: {', '.join(absent)} not installed; mend: {PIP[name]}" if absent else ""
 
 
-class Pink:
-    """pink's differential inverse kinematics.
+class PyPiPeer(abc.ABC):
+    """A peer with a configuration of its own, from which it solves and moves on.
 
     Args:
-        config: the robot.
-        lower: (n,) rad, position limits.
-        upper: (n,) rad.
-        velocity: (n,) rad/s.
-        home: (n,) rad, posture.
+        config: the arm.
+        model: likewise; its home is the posture.
+        limits: positions and velocities that are kept.
 
     Raises:
         MissingDependencyError: where it isn't installed.
     """
 
-    def __init__(
-        self,
-        config: RobotConfig,
-        lower: FloatArray,
-        upper: FloatArray,
-        velocity: FloatArray,
-        home: FloatArray,
-    ) -> None:
-        _check("pink")
-        import pink
-        from pink.limits import ConfigurationLimit, VelocityLimit
-        from pink.tasks import FrameTask, PostureTask
+    name: str
+    configuration: Any
 
-        self.name = "pink"
-        full = pin.buildModelFromXML(load_description(config))
-        locked = [i for i, name in enumerate(full.names) if i and name not in config.joint_names]
-        model = pin.buildReducedModel(full, locked, pin.neutral(full))
-        if tuple(model.names)[1:] != config.joint_names:
-            raise ValueError(f"{config.name}: the URDF's joints are in another order than the YAML's")
-        model.lowerPositionLimit, model.upperPositionLimit, model.velocityLimit = lower, upper, velocity
-        self.configuration = pink.Configuration(model, model.createData(), home, copy_data=False)
-        self._frame = FrameTask(config.tcp_frame, position_cost=1.0, orientation_cost=1.0)
-        posture = PostureTask(cost=_POSTURE_COST)
-        posture.set_target(home)
-        self._tasks = (self._frame, posture)
-        self._limits = (ConfigurationLimit(model), VelocityLimit(model))
-        self._solve: Any = pink.solve_ik
-        base = model.frames[model.getFrameId(config.base_frame, pin.BODY)].placement
-        self._M_root_base = base
+    def __init__(self, config: RobotConfig, model: RobotModel, limits: GuardLimits) -> None:
+        if missing(self.name):
+            raise MissingDependencyError(self.name, "the comparison with it", PIP[self.name])
+        self._set_up(config, model.home, limits)
 
-    def target(self, T_base_tcp: FloatArray) -> pin.SE3:
-        """A pose in pink's own type and frame."""
-        return self._M_root_base * pin.SE3(T_base_tcp[:3, :3], T_base_tcp[:3, 3])
+    @abc.abstractmethod
+    def _set_up(self, config: RobotConfig, home: FloatArray, limits: GuardLimits) -> None:
+        """Makes configuration, tasks and limits."""
 
-    def solve(self, target: pin.SE3, dt_s: float) -> FloatArray:
-        """(n,) rad/s from where `configuration` is."""
-        self._frame.transform_target_to_world = target
-        return np.asarray(
-            self._solve(self.configuration, self._tasks, dt_s, solver=_SOLVER, limits=self._limits, safety_break=False)
-        )
-
-    def tick(self, target: pin.SE3, dt_s: float) -> None:
-        """Solves and moves on."""
-        self.configuration.integrate_inplace(self.solve(target, dt_s), dt_s)
-
-    def velocities(self, q: FloatArray, T_base_tcp: FloatArray, dt_s: float) -> FloatArray:
-        """See `peers.Peer`."""
-        self.configuration.update(q)
-        return self.solve(self.target(T_base_tcp), dt_s)
-
-
-class Mink:
-    """mink's differential inverse kinematics. See `Pink` for the arguments and errors."""
-
-    def __init__(
-        self,
-        config: RobotConfig,
-        lower: FloatArray,
-        upper: FloatArray,
-        velocity: FloatArray,
-        home: FloatArray,
-    ) -> None:
-        _check("mink")
-        import mink
-
-        self.name = "mink"
-        model = _bare_mujoco_model(config)
-        for name, low, high in zip(config.joint_names, lower, upper, strict=True):
-            model.joint(name).range[:] = low, high
-        self.configuration = mink.Configuration(model, q=np.array(home))
-        self._frame = mink.FrameTask(config.tcp_frame, "body", position_cost=1.0, orientation_cost=1.0)
-        posture = mink.PostureTask(model, cost=_POSTURE_COST)
-        posture.set_target(home)
-        speeds = dict(zip(config.joint_names, velocity.tolist(), strict=True))
-        self._tasks = (self._frame, posture)
-        self._limits = (mink.ConfigurationLimit(model), mink.VelocityLimit(model, speeds))
-        self._solve: Any = mink.solve_ik
-        self._se3: Any = mink.SE3
-        self._T_root_base = self.configuration.get_transform_frame_to_world(config.base_frame, "body")
-
+    @abc.abstractmethod
     def target(self, T_base_tcp: FloatArray) -> Any:
-        """A pose in mink's own type and frame."""
-        return self._T_root_base.multiply(self._se3.from_matrix(T_base_tcp))
+        """A pose (4, 4) in the peer's own type and frame."""
 
+    @abc.abstractmethod
     def solve(self, target: Any, dt_s: float) -> FloatArray:
         """(n,) rad/s from where `configuration` is."""
-        self._frame.transform_target_to_world = target
-        return np.asarray(self._solve(self.configuration, self._tasks, dt_s, solver=_SOLVER, limits=self._limits))
 
     def tick(self, target: Any, dt_s: float) -> None:
         """Solves and moves on."""
@@ -144,10 +76,75 @@ class Mink:
         return self.solve(self.target(T_base_tcp), dt_s)
 
 
-def _check(name: str) -> None:
-    problem = missing(name)
-    if problem:
-        raise MissingDependencyError(name, "the comparison with it", PIP[name])
+class Pink(PyPiPeer):
+    """pink's differential inverse kinematics."""
+
+    name = "pink"
+
+    def _set_up(self, config: RobotConfig, home: FloatArray, limits: GuardLimits) -> None:
+        import pink
+        from pink.limits import ConfigurationLimit, VelocityLimit
+        from pink.tasks import FrameTask, PostureTask
+
+        full = pin.buildModelFromXML(load_description(config))
+        locked = [i for i, name in enumerate(full.names) if i and name not in config.joint_names]
+        model = pin.buildReducedModel(full, locked, pin.neutral(full))
+        if tuple(model.names)[1:] != config.joint_names:
+            raise ValueError(f"{config.name}: the URDF's joints are in another order than the YAML's")
+        model.lowerPositionLimit, model.upperPositionLimit = limits.lower, limits.upper
+        model.velocityLimit = limits.velocity
+        self.configuration = pink.Configuration(model, model.createData(), np.array(home), copy_data=False)
+        self._frame = FrameTask(config.tcp_frame, position_cost=1.0, orientation_cost=1.0)
+        posture = PostureTask(cost=_POSTURE_COST)
+        posture.set_target(home)
+        self._tasks = (self._frame, posture)
+        self._limits = (ConfigurationLimit(model), VelocityLimit(model))
+        self._solve: Any = pink.solve_ik
+        base = model.frames[model.getFrameId(config.base_frame, pin.BODY)].placement
+        self._M_root_base = base
+
+    def target(self, T_base_tcp: FloatArray) -> pin.SE3:
+        """See PyPiPeer."""
+        return self._M_root_base * pin.SE3(T_base_tcp[:3, :3], T_base_tcp[:3, 3])
+
+    def solve(self, target: pin.SE3, dt_s: float) -> FloatArray:
+        """See PyPiPeer."""
+        self._frame.transform_target_to_world = target
+        return np.asarray(
+            self._solve(self.configuration, self._tasks, dt_s, solver=_SOLVER, limits=self._limits, safety_break=False)
+        )
+
+
+class Mink(PyPiPeer):
+    """mink's differential inverse kinematics."""
+
+    name = "mink"
+
+    def _set_up(self, config: RobotConfig, home: FloatArray, limits: GuardLimits) -> None:
+        import mink
+
+        model = _bare_mujoco_model(config)
+        for name, low, high in zip(config.joint_names, limits.lower, limits.upper, strict=True):
+            model.joint(name).range[:] = low, high
+        self.configuration = mink.Configuration(model, q=np.array(home))
+        self._frame = mink.FrameTask(config.tcp_frame, "body", position_cost=1.0, orientation_cost=1.0)
+        posture = mink.PostureTask(model, cost=_POSTURE_COST)
+        posture.set_target(home)
+        speeds = dict(zip(config.joint_names, limits.velocity.tolist(), strict=True))
+        self._tasks = (self._frame, posture)
+        self._limits = (mink.ConfigurationLimit(model), mink.VelocityLimit(model, speeds))
+        self._solve: Any = mink.solve_ik
+        self._se3: Any = mink.SE3
+        self._T_root_base = self.configuration.get_transform_frame_to_world(config.base_frame, "body")
+
+    def target(self, T_base_tcp: FloatArray) -> Any:
+        """See PyPiPeer."""
+        return self._T_root_base.multiply(self._se3.from_matrix(T_base_tcp))
+
+    def solve(self, target: Any, dt_s: float) -> FloatArray:
+        """See PyPiPeer."""
+        self._frame.transform_target_to_world = target
+        return np.asarray(self._solve(self.configuration, self._tasks, dt_s, solver=_SOLVER, limits=self._limits))
 
 
 def _bare_mujoco_model(config: RobotConfig) -> Any:

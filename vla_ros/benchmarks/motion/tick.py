@@ -17,7 +17,7 @@ from vla_ros.benchmarks.motion.arms import (
     singular_configuration,
     tool_targets,
 )
-from vla_ros.benchmarks.motion.peers_pypi import Mink, Pink, missing
+from vla_ros.benchmarks.motion.peers_pypi import Mink, Pink, PyPiPeer, missing
 from vla_ros.benchmarks.options import Options, Result
 from vla_ros.benchmarks.timing import CLOCK, a_a, ratio_of_medians, time_interleaved
 from vla_ros.control.cartesian_controller import CartesianController, ControllerReport
@@ -27,7 +27,7 @@ from vla_ros.types import FloatArray
 
 ROBOT = "panda"
 _SECONDS_A_WAYPOINT = 1.2
-_PEERS: dict[str, type[Pink | Mink]] = {"pink": Pink, "mink": Mink}
+_PEERS: dict[str, type[PyPiPeer]] = {"pink": Pink, "mink": Mink}
 _WHOLE_FLOORS = ("local", "aligned")
 # A peer that is further off the target in the median is no comparison.
 _FOLLOWS_M = 1e-3
@@ -47,9 +47,8 @@ def run(options: Options) -> Result:
     targets = tool_targets(model, way, dt_s)
     length = len(targets)
     floors = _floors(config, list(way))
-    bounds = (controller.limits.lower, controller.limits.upper, controller.limits.velocity, model.home)
     problems = [problem for problem in map(missing, _PEERS) if problem]
-    peers = {name: kind(config, *bounds) for name, kind in _PEERS.items() if not missing(name)}
+    peers = {name: kind(config, model, controller.limits) for name, kind in _PEERS.items() if not missing(name)}
     wanted = {name: [peer.target(target.T_base_tcp) for target in targets] for name, peer in peers.items()}
 
     state = controller.init(way[0])
@@ -139,7 +138,7 @@ def _floors(config: RobotConfig, path: list[FloatArray]) -> dict[str, Callable[[
     return {"local": local, "aligned": aligned, "jacobian": jacobian}
 
 
-def _tick_of(peer: Pink | Mink, wanted: list[Any], dt_s: float) -> Callable[[int], object]:
+def _tick_of(peer: PyPiPeer, wanted: list[Any], dt_s: float) -> Callable[[int], object]:
     length = len(wanted)
     return lambda tick: peer.tick(wanted[tick % length], dt_s)
 

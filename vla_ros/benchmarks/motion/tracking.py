@@ -81,13 +81,12 @@ class Bench:
         dampings = (0.05,) if is_quick else (0.01, 0.02, 0.05, 0.1, 0.2)
         self.peers += [ServoHalting(model, velocity), AdaptiveDamping(model, velocity)]
         self.peers += [ConstantDamping(model, velocity, damping) for damping in dampings]
-        bounds = (limits.lower, limits.upper, velocity, model.home)
-        for name, kind in (("pink", Pink), ("mink", Mink)):
-            problem = missing(name)
+        for kind in (Pink, Mink):
+            problem = missing(kind.name)
             if problem:
                 self.problems.append(problem)
                 continue
-            self.peers.append(kind(config, *bounds))
+            self.peers.append(kind(config, model, limits))
 
     def tracks(self, start: FloatArray, goal: Goal, seconds: float) -> list[Track]:
         """Ours first, then every peer."""
