@@ -12,7 +12,7 @@ from scipy.interpolate import BPoly
 from vla_ros.contract import load_rig
 from vla_ros.errors import ConfigError, LimitExceededError
 from vla_ros.robots.config import load_robot
-from vla_ros.sim.trajectory import TrajectoryFollower
+from vla_ros.sim.trajectory import DesiredState, TrajectoryFollower
 from vla_ros.sim.world import World
 from vla_ros.types import FloatArray
 
@@ -30,8 +30,7 @@ def make_points(rng: np.random.Generator, orders: int) -> list[FloatArray]:
 
 
 def follow(follower: TrajectoryFollower, points: list[FloatArray], now_s: float, times_s: list[float]) -> float:
-    velocities, accelerations = ([*points[1:], None, None])[:2]
-    return follower.replace(now_s, times_s, points[0], velocities, accelerations)
+    return follower.replace(now_s, times_s, DesiredState(*points))
 
 
 @pytest.mark.parametrize("orders", [1, 2, 3])
@@ -78,7 +77,7 @@ def test_trajectory_without_points_holds() -> None:
     follower = TrajectoryFollower(points[0][0])
     follow(follower, points, 0.1, TIMES_S)
     here = follower.sample(0.2).positions
-    follower.replace(0.2, [], np.zeros((0, 3)), None, None)
+    follower.replace(0.2, [], DesiredState(np.zeros((0, 3))))
     np.testing.assert_array_equal(follower.sample(0.5).positions, here)
 
 
@@ -124,7 +123,7 @@ def test_arm_follows_a_trajectory_without_lag(world: World) -> None:
     start = home(world)
     goal = start + np.array([0.5, 0.0, 0.0, 0.0, 0.0, 0.0, -0.5])
     still = np.zeros((2, 7))
-    world.set_joint_trajectory([world.time_s, world.time_s + 1.0], np.array([start, goal]), still, still)
+    world.set_joint_trajectory([world.time_s, world.time_s + 1.0], DesiredState(np.array([start, goal]), still, still))
     for tick in range(1, 60):
         world.step(10)
         share = min(1.0, 0.02 * tick)

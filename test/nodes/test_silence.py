@@ -28,7 +28,7 @@ from vla_ros.nodes import messages
 from vla_ros.nodes.command_messages import from_trajectory_message
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
-from vla_ros.sim.trajectory import TrajectoryFollower
+from vla_ros.sim.trajectory import DesiredState, TrajectoryFollower
 from vla_ros.types import FloatArray
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim]
@@ -140,7 +140,8 @@ class Cell:
             while heard and heard[0][0] <= time_ns:
                 arrival_ns, message = heard.pop(0)
                 times, *points = from_trajectory_message(message, ROBOT.joint_names)
-                follower.replace(1e-9 * (arrival_ns - epoch_ns), [1e-9 * (time - epoch_ns) for time in times], *points)
+                times_s = [1e-9 * (time - epoch_ns) for time in times]
+                follower.replace(1e-9 * (arrival_ns - epoch_ns), times_s, DesiredState(*points))
             times_ns.append(time_ns)
             positions.append(follower.sample(1e-9 * (time_ns - epoch_ns)).positions)
         report = judge_limits(np.array(times_ns), np.array(positions), self.model)

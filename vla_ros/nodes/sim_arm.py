@@ -16,6 +16,7 @@ from vla_ros.errors import VlaRosError
 from vla_ros.nodes.command_messages import from_pose_message, from_trajectory_message
 from vla_ros.nodes.runtime import SENSOR, newest_only
 from vla_ros.robots.config import CommandConfig, RobotConfig
+from vla_ros.sim.trajectory import DesiredState
 from vla_ros.sim.world import World
 
 # Without a watchdog in the robot's YAML: as the forward controllers of ros2_control, velocity runs on.
@@ -78,7 +79,7 @@ class SimArm:
         times_ns, positions, velocities, accelerations = from_trajectory_message(message, self._robot.joint_names)
         now_s = self._world.time_s
         times_s = [now_s + (time_ns - now_ns) * 1e-9 for time_ns in times_ns]
-        jump_rad = self._world.set_joint_trajectory(times_s, positions, velocities, accelerations)
+        jump_rad = self._world.set_joint_trajectory(times_s, DesiredState(positions, velocities, accelerations))
         if jump_rad > _JUMP_RAD:
             self._node.get_logger().error(
                 f"a joint trajectory came too late: the desired position jumps by {jump_rad:.2g} rad; is the machine "

@@ -8,7 +8,7 @@ import numpy as np
 from vla_ros.errors import ConfigError, LimitExceededError
 from vla_ros.robots.config import GripperConfig
 from vla_ros.sim.scene import TIMESTEP_S, Scene
-from vla_ros.sim.trajectory import TrajectoryFollower
+from vla_ros.sim.trajectory import DesiredState, TrajectoryFollower
 from vla_ros.types import FloatArray
 
 # Poles of the error dynamics and of the observer that turns a staircase of commands into a smooth reference, rad/s.
@@ -79,25 +79,18 @@ class ArmServo:
                 raise LimitExceededError(joint.name, "commanded velocity, rad/s,", value, -limit, limit)
         self._trajectory, self._commanded_velocity, self._moves_until_s = None, velocities, until_s
 
-    def set_trajectory(
-        self,
-        now_s: float,
-        times_s: list[float],
-        positions: FloatArray,
-        velocities: FloatArray | None,
-        accelerations: FloatArray | None,
-    ) -> float:
+    def set_trajectory(self, now_s: float, times_s: list[float], points: DesiredState) -> float:
         """Follows a trajectory from now on, as `TrajectoryFollower.replace` has it. A refused one changes nothing.
 
         Raises:
             ConfigError: if it can't be followed.
             LimitExceededError: if a position isn't finite or lies outside the joint's limits.
         """
-        if positions.shape[1:] != self._command.shape:
-            self._checked_shape(positions)
-        self._check_range("position of a trajectory, rad,", positions)
+        if points.positions.shape[1:] != self._command.shape:
+            self._checked_shape(points.positions)
+        self._check_range("position of a trajectory, rad,", points.positions)
         trajectory = self._trajectory or TrajectoryFollower(self._command)
-        jump_rad = trajectory.replace(now_s, times_s, positions, velocities, accelerations)
+        jump_rad = trajectory.replace(now_s, times_s, points)
         self._trajectory, self._commanded_velocity = trajectory, None
         return jump_rad
 

@@ -22,11 +22,19 @@ _WHERE = "joint trajectory"
 
 @dataclass(frozen=True)
 class DesiredState:
-    """Where the arm is wanted: (n,) rad, rad/s and rad/s^2; what isn't known of a point is None."""
+    """Where the arm is wanted, at a point (n,) or at several (points, n): rad, rad/s and rad/s^2; None: not known."""
 
     positions: FloatArray
-    velocities: FloatArray | None
-    accelerations: FloatArray | None
+    velocities: FloatArray | None = None
+    accelerations: FloatArray | None = None
+
+    def at(self, index: int) -> DesiredState:
+        """One of several points."""
+        return DesiredState(
+            self.positions[index],
+            None if self.velocities is None else self.velocities[index],
+            None if self.accelerations is None else self.accelerations[index],
+        )
 
 
 class TrajectoryFollower:
@@ -42,22 +50,13 @@ class TrajectoryFollower:
         self._states = [DesiredState(positions.copy(), zero, zero)]
         self._segment, self._coefficients = -1, np.zeros((6, len(positions)))
 
-    def replace(
-        self,
-        now_s: float,
-        times_s: list[float],
-        positions: FloatArray,
-        velocities: FloatArray | None,
-        accelerations: FloatArray | None,
-    ) -> float:
+    def replace(self, now_s: float, times_s: list[float], points: DesiredState) -> float:
         """Takes a trajectory from now on; one without points holds.
 
         Args:
             now_s: present time.
             times_s: of the points, on the same clock.
-            positions: (points, n) rad.
-            velocities: likewise, rad/s, or None.
-            accelerations: likewise, rad/s^2, or None.
+            points: where the arm is wanted at these times.
 
         Returns:
             How far, rad, the desired positions of some joint jump at that.
@@ -70,15 +69,8 @@ class TrajectoryFollower:
             zero = np.zeros_like(desired.positions)
             self._take([now_s], [DesiredState(desired.positions, zero, zero)])
             return 0.0
-        _check(now_s, times_s, positions, velocities, accelerations)
-        states = [
-            DesiredState(
-                positions[index],
-                None if velocities is None else velocities[index],
-                None if accelerations is None else accelerations[index],
-            )
-            for index in range(len(times_s))
-        ]
+        _check(now_s, times_s, points)
+        states = [points.at(index) for index in range(len(times_s))]
         if times_s[0] > now_s:
             times_s, states = [now_s, *times_s], [desired, *states]
         self._take(list(times_s), states)
@@ -135,21 +127,16 @@ def _coefficients(a: DesiredState, b: DesiredState, T: float) -> FloatArray:
     )
 
 
-def _check(
-    now_s: float,
-    times_s: list[float],
-    positions: FloatArray,
-    velocities: FloatArray | None,
-    accelerations: FloatArray | None,
-) -> None:
+def _check(now_s: float, times_s: list[float], points: DesiredState) -> None:
     if np.any(np.diff(times_s) <= 0.0):
         raise ConfigError(_WHERE, "the times of its points don't increase", "sort them and leave doubles out")
     if times_s[-1] < now_s:
         late_s = now_s - times_s[-1]
         raise ConfigError(_WHERE, f"its last point was due {late_s:.3f} s ago", "are the clocks synchronised?")
-    if velocities is None and accelerations is not None:
+    positions, velocities = points.positions, points.velocities
+    if velocities is None and points.accelerations is not None:
         raise ConfigError(_WHERE, "it has accelerations but no velocities", "give both, or positions alone")
-    for name, values in (("positions", positions), ("velocities", velocities), ("accelerations", accelerations)):
+    for name, values in (("positions", positions), ("velocities", velocities), ("accelerations", points.accelerations)):
         if values is None:
             continue
         if values.shape != positions.shape or len(values) != len(times_s):

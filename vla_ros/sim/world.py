@@ -16,6 +16,7 @@ from vla_ros.sim.placement import BLOCK_NAMES, BLOCK_SIZE_M, draw_placements
 from vla_ros.sim.scene import Scene, build_scene
 from vla_ros.sim.servo import ArmServo, GripperServo
 from vla_ros.sim.tool_servo import ToolServo
+from vla_ros.sim.trajectory import DesiredState
 from vla_ros.types import FloatArray, RobotState
 
 
@@ -92,20 +93,12 @@ class World:
         self._tool.reset()
         self._arm.set_velocities(velocities, self.time_s + timeout_s)
 
-    def set_joint_trajectory(
-        self,
-        times_s: list[float],
-        positions: FloatArray,
-        velocities: FloatArray | None = None,
-        accelerations: FloatArray | None = None,
-    ) -> float:
+    def set_joint_trajectory(self, times_s: list[float], points: DesiredState) -> float:
         """Commands the arm: a trajectory that replaces the one in force; none of its points, and the arm holds.
 
         Args:
             times_s: of the points, as simulated time.
-            positions: (points, n) rad.
-            velocities: likewise, rad/s, or None.
-            accelerations: likewise, rad/s^2, or None.
+            points: where the arm is wanted at these times.
 
         Returns:
             How far, rad, the desired positions of some joint jump at that.
@@ -114,7 +107,7 @@ class World:
             ConfigError, LimitExceededError: as `ArmServo.set_trajectory`; the command in force stays.
         """
         self._tool.reset()
-        return self._arm.set_trajectory(self.time_s, times_s, positions, velocities, accelerations)
+        return self._arm.set_trajectory(self.time_s, times_s, points)
 
     def set_tool_command(self, T_base_tcp: FloatArray) -> None:
         """Commands the arm: a pose (4, 4) for its own controller to solve for; held until the next one.
