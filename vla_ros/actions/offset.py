@@ -61,11 +61,14 @@ class DecayLaw:
         self._decay, self._turn = -0.5 * w, math.sqrt(0.75) * w
         self.slowest_per_s = -self._decay
         self._from_state = np.linalg.inv(self._rows(0.0))
-        # At times that leave out no peak by more than some percent; K is (s + w / 2) (s^2 + w s + w^2).
+        # K is (s + w / 2) (s^2 + w s + w^2); at times that leave out no peak by more than some percent.
+        self._K = np.array([0.5 * w**3, 1.5 * w**2, 1.5 * w])
         times = np.arange(0.0, self._reach_s, self._grid_s) / w
         rows = np.array([self._rows(t) for t in times.tolist()]) @ self._from_state
-        jerk = -np.array([0.5 * w**3, 1.5 * w**2, 1.5 * w]) @ rows
+        jerk = -self._K @ rows
         self._peaks = np.concatenate([rows[:, 1], rows[:, 2], jerk])
+        # The most that each of value, velocity and acceleration at the start can contribute, whatever the others are.
+        self._most: list[list[float]] = np.abs(self._peaks).reshape(3, -1, 3).max(axis=1).tolist()
 
     def modes(self, state: FloatArray) -> FloatArray:
         """(3, d) weights of the law's three modes for an offset (3, d) and its rates."""
@@ -78,6 +81,18 @@ class DecayLaw:
     def rates(self, state: FloatArray) -> FloatArray:
         """(3, k, d) velocity, acceleration and jerk at k times of an offset's whole way."""
         return np.asarray((self._peaks @ state).reshape(3, -1, state.shape[1]))
+
+    def keeps_norms(self, state: FloatArray, limits: tuple[float, float, float]) -> bool:
+        """Whether the norms of velocity, acceleration and jerk of an offset (3, 3) keep limits on its whole way."""
+        jerk = (self._K @ state).tolist()
+        if _norm(jerk) > limits[2]:
+            return False
+        x, v, a = map(_norm, state.tolist())
+        if all(a_x * x + a_v * v + a_a * a <= most for (a_x, a_v, a_a), most in zip(self._most, limits, strict=True)):
+            return True
+        rates = self.rates(state)
+        squares = (rates * rates).sum(axis=2).max(axis=1).tolist()
+        return all(square <= limit * limit for square, limit in zip(squares, limits, strict=True))
 
     def _rows(self, t: float) -> FloatArray:
         """(3, 3) the modes exp, exp cos and exp sin, and their first and second derivatives."""
@@ -100,7 +115,7 @@ class GentleOffset:
     def __init__(self, law: DecayLaw, start_s: float, state: FloatArray) -> None:
         self.start_s, self._law = start_s, law
         self._modes = law.modes(state)
-        largest = float(np.abs(self._modes).sum(axis=0).max())
+        largest = max(abs(a) + abs(b) + abs(c) for a, b, c in zip(*self._modes.tolist(), strict=True))
         self.end_s = start_s + (math.log(largest / _GONE) / law.slowest_per_s if largest > _GONE else 0.0)
         self._zero = np.zeros_like(state)
 
@@ -204,7 +219,7 @@ def lead_over(law: DecayLaw, start_s: float, state: FloatArray, limits: OffsetLi
     Raises:
         ValueError: if there is none.
     """
-    is_free = (limits.velocity > 0.0) & (limits.acceleration > 0.0) & (limits.jerk > 0.0)
+    is_free = limits.are_positive
     if not is_free.all():
         # Who stands downstream holds what may not move at all.
         state = np.where(is_free, state, 0.0)
@@ -232,26 +247,29 @@ def lead_over(law: DecayLaw, start_s: float, state: FloatArray, limits: OffsetLi
 
 
 def _keeps(law: DecayLaw, state: FloatArray, limits: OffsetLimits, is_vector: bool) -> bool:
-    rates = law.rates(state)
     if is_vector:
-        largest = (rates * rates).sum(axis=2).max(axis=1).tolist()
-        allowed = float(limits.velocity[0]), float(limits.acceleration[0]), float(limits.jerk[0])
-        return all(square <= limit * limit for square, limit in zip(largest, allowed, strict=True))
+        return law.keeps_norms(state, limits.norms)
+    rates = law.rates(state)
     peaks = np.abs(rates).max(axis=1)
     return bool((peaks <= np.array((limits.velocity, limits.acceleration, limits.jerk))).all())
 
 
 def _axes_along(v: FloatArray) -> FloatArray:
     """(3, 3) orthonormal columns, the first along v."""
-    x, y, z = v.tolist()
-    length = math.sqrt(x * x + y * y + z * z)
+    along = v.tolist()
+    length = _norm(along)
     if length < _GONE:
         return np.eye(3)
     # Householder reflection of the axis nearest to v onto it; source: Golub and Van Loan, "Matrix Computations", 5.1.
-    u = np.array([x, y, z]) / length
-    nearest = int(np.argmax(np.abs(u)))
-    w = u.copy()
-    w[nearest] += math.copysign(1.0, u[nearest])
-    axes = np.eye(3) - np.outer(w, w) * (2.0 / float(w @ w))
-    axes[:, [0, nearest]] = axes[:, [nearest, 0]]
-    return axes
+    w = [entry / length for entry in along]
+    nearest = max(range(3), key=lambda axis: abs(w[axis]))
+    w[nearest] += math.copysign(1.0, w[nearest])
+    scale = 2.0 / sum(entry * entry for entry in w)
+    columns = [[(row == column) - scale * w[row] * w[column] for row in range(3)] for column in range(3)]
+    columns[0], columns[nearest] = columns[nearest], columns[0]
+    return np.array(columns).T
+
+
+def _norm(v: list[float]) -> float:
+    x, y, z = v
+    return math.sqrt(x * x + y * y + z * z)

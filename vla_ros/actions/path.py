@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg.lapack import dgtsv
 
 from vla_ros.geometry import rotations
@@ -28,9 +30,24 @@ class OffsetLimits:
     acceleration: FloatArray
     jerk: FloatArray
 
-    def of(self, entries: slice) -> OffsetLimits:
-        """Those of some entries."""
-        return OffsetLimits(self.velocity[entries], self.acceleration[entries], self.jerk[entries])
+    @cached_property
+    def parts(self) -> tuple[OffsetLimits, OffsetLimits]:
+        """The tool's: those of translation, and of rotation."""
+        translation, rotation = (
+            OffsetLimits(self.velocity[rows], self.acceleration[rows], self.jerk[rows])
+            for rows in (slice(0, 3), slice(3, 6))
+        )
+        return translation, rotation
+
+    @cached_property
+    def are_positive(self) -> NDArray[np.bool_]:
+        """(d,) where something may be led over."""
+        return np.asarray((self.velocity > 0.0) & (self.acceleration > 0.0) & (self.jerk > 0.0))
+
+    @cached_property
+    def norms(self) -> tuple[float, float, float]:
+        """The first entries: where all are equal, limits of norms."""
+        return float(self.velocity[0]), float(self.acceleration[0]), float(self.jerk[0])
 
 
 class SplinePath:

@@ -137,8 +137,10 @@ class Blend:
         if not track.is_tool:
             return Led(track, lead_over(self.law, 0.0, state, limits, is_vector=False), current.stamp_ns)
         parts = [
-            lead_over(law, 0.0, state[:, rows], limits.of(rows), is_vector=True)
-            for law, rows in ((self.law, slice(0, 3)), (self.rotation_law, slice(3, 6)))
+            lead_over(law, 0.0, part, of_part, is_vector=True)
+            for law, part, of_part in zip(
+                (self.law, self.rotation_law), (state[:, :3], state[:, 3:]), limits.parts, strict=True
+            )
         ]
         return Led(track, PoseOffset(*parts), current.stamp_ns)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -169,9 +170,10 @@ def check_form(chunk: ToolChunk | JointChunk, anchor: FloatArray) -> None:
         ChunkError: with what is wrong.
     """
     where, due_s = f"chunk of {chunk.source}", chunk.time_from_start_s
-    count = len(due_s)
-    if count == 0 or not (np.isfinite(due_s).all() and due_s[0] >= 0.0 and (due_s[1:] > due_s[:-1]).all()):
-        raise ChunkError(f"{where}: time_from_start {due_s.tolist()} must be at least 0 and increase")
+    count, times_s = len(due_s), due_s.tolist()
+    # What isn't a number compares as false.
+    if count == 0 or not (times_s[0] >= 0.0 and all(b > a for a, b in pairwise(times_s)) and times_s[-1] < math.inf):
+        raise ChunkError(f"{where}: time_from_start {times_s} must be at least 0 and increase")
     if due_s[-1] > _LONGEST_S:
         raise ChunkError(f"{where}: its last point is due {due_s[-1]:g} s after the first (limit {_LONGEST_S:g} s)")
     if isinstance(chunk, JointChunk):

@@ -11,17 +11,21 @@ no rotation, with a finite gradient.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from vla_ros.geometry.arrays import Array, with_namespace
+from vla_ros.types import FloatArray
 
 # Squares of angles, rad^2, and of tangents below which closed forms that divide by them give way to their series. Four
 # terms are exact to the last digit there, and so are their derivatives, which the closed forms lose much earlier.
 _SMALL_SQUARE = 1e-3
 _SMALL_TANGENT_SQUARE = 1e-4
 _SMALL_ANGLE_RAD = 1e-7
+# So many rotations cost less one by one in plain floats than together in NumPy, whose calls cost more than the numbers.
+FEW = 16
 
 _SINC_SERIES = (1.0, -1.0 / 6.0, 1.0 / 120.0, -1.0 / 5040.0)
 COSC_SERIES = (1.0 / 2.0, -1.0 / 24.0, 1.0 / 720.0, -1.0 / 40320.0)
@@ -44,8 +48,8 @@ def rotvec_to_matrix(rotvec: Array) -> Array:
 
 def matrix_to_rotvec(R: Array) -> Array:
     """Logarithm of SO(3): (..., 3, 3) to (..., 3) rad, of length at most pi."""
-    if isinstance(R, np.ndarray) and R.ndim == 2:
-        return _one_matrix_to_rotvec(R.tolist())
+    if isinstance(R, np.ndarray) and _is_few(R, 2):
+        return _one_by_one(_one_matrix_to_rotvec, R.reshape(-1, 3, 3), R.shape[:-1])
     xp, R = with_namespace(R)
     multiple = _quat_multiple(xp, R)
     multiple = xp.where(multiple[..., 3:] < 0.0, -multiple, multiple)
@@ -64,8 +68,8 @@ def quat_xyzw_to_matrix(quat_xyzw: Array) -> Array:
     Raises:
         ValueError: if a quaternion is zero or not finite.
     """
-    if isinstance(quat_xyzw, np.ndarray) and quat_xyzw.ndim == 1:
-        return _one_quat_to_matrix(*quat_xyzw.tolist())
+    if isinstance(quat_xyzw, np.ndarray) and _is_few(quat_xyzw, 1):
+        return _one_by_one(_one_quat_to_matrix, quat_xyzw.reshape(-1, 4), (*quat_xyzw.shape[:-1], 3, 3))
     xp, quat = with_namespace(quat_xyzw)
     q = _unit(xp, quat, "quaternion", quat)
     return identity_plus(xp, q[..., :3], 2.0 * q[..., 3], 2.0)
@@ -206,8 +210,17 @@ def _unit(xp: Any, v: Any, what: str, given: Any) -> Any:
     return v / xp.sqrt(xp.where(is_none, 1.0, square))
 
 
-# A control loop turns single rotations a thousand times a second, where NumPy's calls cost more than the numbers: these
-# formulas once more in plain floats, held to the batched ones by a test.
+# A control loop turns single rotations a thousand times a second, and a chunk's few while it waits: these formulas once
+# more in plain floats, held to the batched ones by a test.
+
+
+def _is_few(array: FloatArray, own: int) -> bool:
+    """Whether it is one rotation of so many dimensions, or a short list of them."""
+    return array.ndim == own or (array.ndim == own + 1 and 0 < len(array) <= FEW)
+
+
+def _one_by_one(convert: Callable[[list[Any]], list[float]], array: FloatArray, shape: tuple[int, ...]) -> Any:
+    return np.array([convert(one) for one in array.tolist()]).reshape(shape)
 
 
 def _one_rotvec_to_matrix(x: float, y: float, z: float) -> Any:
@@ -220,12 +233,13 @@ def _one_rotvec_to_matrix(x: float, y: float, z: float) -> Any:
     return np.array(_entries(x, y, z, a, b)).reshape(3, 3)
 
 
-def _one_quat_to_matrix(x: float, y: float, z: float, w: float) -> Any:
+def _one_quat_to_matrix(quat: list[float]) -> list[float]:
+    x, y, z, w = quat
     square = x * x + y * y + z * z + w * w
     if not 1e-18 <= square < math.inf:
         raise ValueError(f"quaternion {[x, y, z, w]} isn't a rotation: zero or not finite")
     scale = 2.0 / square
-    return np.array(_entries(x, y, z, scale * w, scale)).reshape(3, 3)
+    return _entries(x, y, z, scale * w, scale)
 
 
 def _one_matrix_to_quat(rows: list[list[float]]) -> Any:
@@ -234,7 +248,7 @@ def _one_matrix_to_quat(rows: list[list[float]]) -> Any:
     return np.array([x / norm, y / norm, z / norm, w / norm])
 
 
-def _one_matrix_to_rotvec(rows: list[list[float]]) -> Any:
+def _one_matrix_to_rotvec(rows: list[list[float]]) -> list[float]:
     (m00, m01, m02), (m10, m11, m12), (m20, m21, m22) = rows
     w = 1.0 + m00 + m11 + m22
     if w >= 1.0:  # half of the angle is at most 60 degrees: no other component need be looked at
@@ -245,7 +259,7 @@ def _one_matrix_to_rotvec(rows: list[list[float]]) -> Any:
             x, y, z, w = -x, -y, -z, -w
     sine = math.sqrt(x * x + y * y + z * z)
     scale = 2.0 / w if sine < _SMALL_ANGLE_RAD * w else 2.0 * math.atan2(sine, w) / sine
-    return np.array([scale * x, scale * y, scale * z])
+    return [scale * x, scale * y, scale * z]
 
 
 def _one_quat_multiple(rows: list[list[float]]) -> tuple[float, float, float, float]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,11 @@ def pose_error(T_base_from: Array, T_base_to: Array) -> Array:
 def is_pose(T: FloatArray, tolerance: float = 1e-6) -> bool:
     """Whether every matrix is finite and a rigid motion."""
     T = np.asarray(T)
-    if T.shape[-2:] != (4, 4) or not np.isfinite(T).all():
+    if T.shape[-2:] != (4, 4):
+        return False
+    if T.ndim <= 3 and T.size <= 16 * rotations.FEW:
+        return all(_is_one_pose(rows, tolerance) for rows in T.reshape(-1, 4, 4).tolist())
+    if not np.isfinite(T).all():
         return False
     R = T[..., :3, :3]
     return bool(
@@ -102,6 +107,18 @@ def is_pose(T: FloatArray, tolerance: float = 1e-6) -> bool:
         and (np.linalg.det(R) > 0.0).all()
         and (np.abs(T[..., 3, :] - [0.0, 0.0, 0.0, 1.0]) <= tolerance).all()
     )
+
+
+def _is_one_pose(rows: list[list[float]], tolerance: float) -> bool:
+    """The same of one matrix, in plain floats."""
+    (a, b, c, x), (d, e, f, y), (g, h, i, z), bottom = rows
+    inner = (
+        *(a * a + d * d + g * g - 1.0, b * b + e * e + h * h - 1.0, c * c + f * f + i * i - 1.0),
+        *(a * b + d * e + g * h, a * c + d * f + g * i, b * c + e * f + h * i, *bottom[:3], bottom[3] - 1.0),
+    )
+    # What isn't a number compares as false.
+    is_rigid = all(abs(value) <= tolerance for value in inner)
+    return is_rigid and a * (e * i - f * h) + b * (f * g - d * i) + c * (d * h - e * g) > 0.0 and isfinite(x + y + z)
 
 
 def _make_pose_of_tensors(xp: Any, p: Any, R: Any) -> Any:

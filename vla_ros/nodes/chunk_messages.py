@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from geometry_msgs.msg import Transform, Twist
@@ -128,10 +129,10 @@ def from_joint_chunk_message(message: JointTrajectory, source: str, joint_names:
 def _chunk_times(message: MultiDOFJointTrajectory | JointTrajectory, where: str) -> FloatArray:
     if not message.points:
         raise ChunkError(f"{where} has no points")
-    times_s = np.array([duration_s(point.time_from_start) for point in message.points])
-    if times_s[0] < 0.0 or np.any(np.diff(times_s) <= 0.0):
-        raise ChunkError(f"{where}: time_from_start {times_s.tolist()} must be at least 0 and increase")
-    return times_s
+    times_s = [duration_s(point.time_from_start) for point in message.points]
+    if times_s[0] < 0.0 or any(b <= a for a, b in pairwise(times_s)):
+        raise ChunkError(f"{where}: time_from_start {times_s} must be at least 0 and increase")
+    return np.array(times_s)
 
 
 def _check_openings(openings: FloatArray, where: str) -> FloatArray:

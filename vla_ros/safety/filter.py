@@ -75,6 +75,9 @@ class SafetyFilter:
         self._watch = ArmWatch(config, forward_kinematics)
         self._rate, regions = config.make_rate(tool_limits), config.make_regions()
         self._limits: tuple[ToolLimit, ...] = (KeepOut(regions), self._rate, StoppingRoom(regions, self._rate))
+        # The soft start is the rate's: a lead over as slow as that would last long after it.
+        rates = (self._rate.velocity, self._rate.acceleration, self._rate.jerk)
+        self._tool_blend = OffsetLimits(*(_BLEND_SHARE * np.repeat(rate, 3) for rate in rates))
         self._joint_rate = JointRate(joint_limits)
         self._joint_room = JointStoppingRoom(regions, joint_limits, forward_kinematics)
         self._timeline = config.make_timeline() if timeline is None else timeline
@@ -84,6 +87,9 @@ class SafetyFilter:
         self._oldest_stamp_ns = 0
         self._stepped_ns = 0
         self._soft_start = SoftStart(config.soft_start_s)
+        self._due: Sample | None = None
+        """What the timeline wanted in the last tick."""
+
         self._motion: ToolMotion | None = None
         self._joint: JointTarget | None = None
         self._opening: float | None = None
@@ -137,7 +143,8 @@ class SafetyFilter:
         Raises:
             ChunkError: if it can't be executed, with the reason; nothing changes then.
         """
-        chunk = replace(chunk, stamp_ns=chunk.stamp_ns - round(self.config.observation_latency_s / _NS))
+        if self.config.observation_latency_s:
+            chunk = replace(chunk, stamp_ns=chunk.stamp_ns - round(self.config.observation_latency_s / _NS))
         if chunk.source != self._source:
             raise ChunkError(f"chunk of {chunk.source} while the selected source is {self._source or 'none'}; dropped")
         if self._state is MotionState.STOPPED:
@@ -186,7 +193,7 @@ class SafetyFilter:
             self.drop_chunks(now_ns, f"the clock jumped by {jump_s:.3f} s")
         self._check_measured(now_ns, measured)
         self._stepped_ns = now_ns
-        sample = self._timeline.sample(now_ns) if self._state is MotionState.RUNNING else None
+        sample = self._due = self._timeline.sample(now_ns) if self._state is MotionState.RUNNING else None
         if sample is None:
             return self._brake(now_ns, dt_s), self._verdict([])
         if not sample.is_finite:
@@ -255,8 +262,7 @@ class SafetyFilter:
 
     def _last_sample(self, motion: ToolMotion | None, joint: JointTarget | None, now_ns: int) -> Sample | None:
         """What the timeline leads over from: as of the last tick."""
-        stamp_ns = self._stepped_ns or now_ns
-        due = self._timeline.sample(stamp_ns)
+        stamp_ns, due = self._stepped_ns or now_ns, self._due
         if motion is not None:
             # What passed untouched goes on exactly; a motion's own twist is the mean over a tick.
             if due is not None and due.T_base_tcp is not None and np.array_equal(due.T_base_tcp, motion.T_base_tcp):
@@ -271,9 +277,7 @@ class SafetyFilter:
 
     def _blend_limits(self, is_tool: bool, share: float) -> OffsetLimits:
         if is_tool:
-            # The soft start is the rate's: a lead over as slow as that would last long after it.
-            rates = (self._rate.velocity, self._rate.acceleration, self._rate.jerk)
-            return OffsetLimits(*(_BLEND_SHARE * np.repeat(rate, 3) for rate in rates))
+            return self._tool_blend
         scale, limits = _BLEND_SHARE * share, self._joint_limits
         return OffsetLimits(scale * limits.velocity, scale * limits.acceleration, scale * limits.jerk)
 
