@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
-from vla_ros.contract import ActionSpec, RotationForm
-from vla_ros.errors import ChunkError
+from vla_ros.actions.units import apply_bound, decode_gripper, find_half_turn, units
+from vla_ros.contract import ActionSpec, action_width
+from vla_ros.errors import ChunkError, ContractError
 from vla_ros.geometry import rotations, se3
+from vla_ros.geometry.rotation_forms import TO_MATRIX
 from vla_ros.types import ActionChunk, FloatArray, JointChunk, ToolChunk
+
+__all__ = ["anchored_poses", "decode_gripper", "decode_joint_chunk", "decode_tool_chunk", "place_in_time"]
 
 AnyChunk = TypeVar("AnyChunk", ToolChunk, JointChunk)
 
-ROTATION_WIDTH: dict[RotationForm, int] = {"rotvec": 3, "rpy": 3, "quat_xyzw": 4, "rot6d": 6, "rot6d_rows": 6}
-
-_TO_MATRIX: dict[RotationForm, Callable[[FloatArray], FloatArray]] = {
-    "rotvec": rotations.rotvec_to_matrix,
-    "rpy": rotations.rpy_to_matrix,
-    "quat_xyzw": rotations.quat_xyzw_to_matrix,
-    "rot6d": rotations.rot6d_to_matrix,
-    "rot6d_rows": rotations.rot6d_rows_to_matrix,
-}
+# Cosine of the pitch below which roll and yaw are made of rounding, so that nothing can be added to them.
+LEAST_PITCH_COSINE = 1e-3
 
 
 def decode_tool_chunk(
@@ -39,31 +35,23 @@ def decode_tool_chunk(
         source: name of the policy.
 
     Raises:
-        ChunkError: for a wrong shape, non-finite numbers or rotations that are none.
+        ChunkError: for a wrong shape, non-finite numbers, rotations that are none, steps of half a turn or more, and
+            Euler angles to be added where the anchor has none.
+        ContractError: if the contract acts in joint space.
     """
-    has_gripper = spec.gripper != "none"
-    width = 3 + ROTATION_WIDTH[spec.rotation] + has_gripper
-    actions = _check(chunk, width, spec, source)
-    moves = actions[:, :3] * spec.position_scale_m
-    turns = actions[:, 3 : width - has_gripper]
-    if spec.rotation in ("rotvec", "rpy"):
-        turns = turns * spec.rotation_scale_rad
+    if spec.space != "tool":
+        raise ContractError(f"the contract acts in {spec.space} space: decode it with decode_joint_chunk")
+    actions = _check(chunk, action_width(spec, 0), spec, source)
+    entries = 6 if spec.has_scaled_rotation else 3
+    arm = actions[:, : action_width(spec, 0) - spec.has_gripper]
+    scaled = apply_bound(arm[:, :entries], spec) * units(spec, entries)
+    turns = scaled[:, 3:] if spec.has_scaled_rotation else arm[:, 3:]
     if spec.composition == "base_euler":
-        if spec.rotation != "rpy" or spec.relative_to == "nothing":
-            raise ChunkError("composition base_euler adds Euler angles: it needs rotation rpy and a relative action")
-        steps = np.concatenate((moves, turns), axis=1)
-        if spec.relative_to == "previous_step":
-            steps = np.cumsum(steps, axis=0)
-        deltas = se3.relative_base(T_base_tcp, se3.compose_base_euler(T_base_tcp, steps))
+        deltas = _add_euler(T_base_tcp, scaled, spec, source)
     else:
-        try:
-            deltas = se3.make_pose(moves, _TO_MATRIX[spec.rotation](turns))
-        except ValueError as error:
-            raise ChunkError(f"chunk of {source}: {error}") from error
-        if spec.relative_to == "previous_step":
-            deltas = _accumulate(deltas, spec.composition)
+        deltas = _compose(scaled[:, :3], turns, spec, source)
     frame = "absolute" if spec.relative_to == "nothing" else ("tcp" if spec.composition == "tcp" else "base")
-    openings = decode_gripper(actions[:, -1], spec) if has_gripper else None
+    openings = decode_gripper(actions[:, -1], spec) if spec.has_gripper else None
     return ToolChunk(stamp_ns, frame, deltas, openings, _times(len(actions), spec), source)
 
 
@@ -73,22 +61,25 @@ def decode_joint_chunk(
     """A joint-space answer as absolute joint positions.
 
     Args:
-        chunk: (h, joints + gripper) actions, rad.
+        chunk: (h, joints + gripper) actions.
         spec: what they mean.
         stamp_ns: the observation's stamp.
-        positions: (joints,) measured at the stamp.
+        positions: (joints,) measured at the stamp, rad.
         source: name of the policy.
 
     Raises:
         ChunkError: for a wrong shape or non-finite numbers.
+        ContractError: if the contract acts in tool space, or has scales for another number of joints.
     """
-    has_gripper = spec.gripper != "none"
-    actions = _check(chunk, len(positions) + has_gripper, spec, source)
-    moves = actions[:, : len(positions)] * spec.position_scale_m
+    if spec.space != "joint":
+        raise ContractError(f"the contract acts in {spec.space} space: decode it with decode_tool_chunk")
+    joints = len(positions)
+    actions = _check(chunk, action_width(spec, joints), spec, source)
+    moves = apply_bound(actions[:, :joints], spec) * units(spec, joints)
     if spec.relative_to == "previous_step":
         moves = np.cumsum(moves, axis=0)
     absolute = moves if spec.relative_to == "nothing" else positions + moves
-    openings = decode_gripper(actions[:, -1], spec) if has_gripper else None
+    openings = decode_gripper(actions[:, -1], spec) if spec.has_gripper else None
     return JointChunk(stamp_ns, absolute, openings, _times(len(actions), spec), source)
 
 
@@ -114,13 +105,6 @@ def place_in_time(chunk: AnyChunk, spec: ActionSpec, now_ns: int) -> AnyChunk:
     return replace(chunk, time_from_start_s=chunk.time_from_start_s + max(0.0, age_s))
 
 
-def decode_gripper(values: FloatArray, spec: ActionSpec) -> FloatArray:
-    """A gripper column in the contract's sense and range to openings in [0, 1]."""
-    unsigned = 0.5 * (values + 1.0) if spec.gripper.startswith("signed") else values
-    opening = 1.0 - unsigned if spec.gripper.endswith("closing") else unsigned
-    return np.clip(opening, 0.0, 1.0)
-
-
 def anchored_poses(chunk: ToolChunk, T_base_anchor: FloatArray) -> FloatArray:
     """(n, 4, 4) absolute poses in base of a chunk's points.
 
@@ -133,6 +117,44 @@ def anchored_poses(chunk: ToolChunk, T_base_anchor: FloatArray) -> FloatArray:
     anchor = T_base_anchor if chunk.T_base_anchor is None else chunk.T_base_anchor
     compose = se3.compose_tcp if chunk.frame == "tcp" else se3.compose_base
     return compose(anchor, chunk.transforms)
+
+
+def _compose(moves: FloatArray, turns: FloatArray, spec: ActionSpec, source: str) -> FloatArray:
+    try:
+        deltas = se3.make_pose(moves, TO_MATRIX[spec.rotation](turns))
+    except ValueError as error:
+        raise ChunkError(f"chunk of {source}: {error}") from error
+    if spec.relative_to != "previous_step":
+        return deltas
+    if spec.rotation == "rotvec":
+        _check_steps(np.linalg.norm(turns, axis=-1), source)
+    else:
+        _check_steps(np.linalg.norm(rotations.matrix_to_rotvec(deltas[:, :3, :3]), axis=-1), source)
+    if spec.rotation == "rpy":
+        _check_steps(np.abs(turns).max(axis=1), source)
+    return _accumulate(deltas, spec.composition)
+
+
+def _check_steps(angles_rad: FloatArray, source: str) -> None:
+    step = find_half_turn(angles_rad)
+    if step is not None:
+        raise ChunkError(
+            f"chunk of {source}: step {step} turns by {angles_rad[step]:.3f} rad, half a turn or more: which way can't "
+            "be told; are the contract's rotation form and scale the policy's?"
+        )
+
+
+def _add_euler(T_base_tcp: FloatArray, steps: FloatArray, spec: ActionSpec, source: str) -> FloatArray:
+    pitch_cosine = float(np.hypot(T_base_tcp[0, 0], T_base_tcp[1, 0]))
+    if pitch_cosine < LEAST_PITCH_COSINE:
+        raise ChunkError(
+            f"chunk of {source}: the tcp's pitch is a right angle (its cosine {pitch_cosine:.1e}, limit "
+            f"{LEAST_PITCH_COSINE:g}), where Euler angles aren't unique and nothing can be added to them"
+        )
+    if spec.relative_to == "previous_step":
+        _check_steps(np.abs(steps[:, 3:]).max(axis=1), source)
+        steps = np.cumsum(steps, axis=0)
+    return se3.relative_base(T_base_tcp, se3.compose_base_euler(T_base_tcp, steps))
 
 
 def _check(chunk: ActionChunk, width: int, spec: ActionSpec, source: str) -> FloatArray:
