@@ -121,7 +121,8 @@ class ObservationSpec:
 
 def state_layout(spec: ObservationSpec, joints: int) -> dict[str, slice]:
     """Where each item lies in the state vector of an arm with that many joints."""
-    layout, start = {}, 0
+    layout: dict[str, slice] = {}
+    start = 0
     for item in spec.state:
         layout[item.kind] = slice(start, start + item_width(item, joints))
         start = layout[item.kind].stop
