@@ -80,6 +80,7 @@ class Observation:
         T_base_tcp: (4, 4) measured tcp pose at the stamp.
         gripper_opening: measured opening at the stamp, None while unknown.
         instruction: the task in force.
+        history: earlier observations as far as the contract asks for them, oldest first, each without a history.
     """
 
     stamp_ns: int
@@ -89,6 +90,7 @@ class Observation:
     T_base_tcp: FloatArray
     gripper_opening: float | None
     instruction: str
+    history: tuple[Observation, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Images prepared as a contract says, with their camera; and observations aligned to one exposure."""
+"""Images prepared as a contract says, with their camera; and observations aligned to one exposure, with their past."""
 
 from __future__ import annotations
 
+import io
 import threading
 from typing import Any
 
@@ -84,6 +85,33 @@ def test_interpolations_differ() -> None:
         for name in ("area", "linear", "cubic", "lanczos")
     ]  # fmt: skip
     assert len(set(images)) == 4
+
+
+def noise_frame(height: int = 64, width: int = 96) -> CameraFrame:
+    coarse = np.random.default_rng(1).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    return CameraFrame(0, np.kron(coarse, np.ones((8, 8, 1), np.uint8)))
+
+
+def test_jpeg_round_trip_is_what_another_library_makes_of_the_image() -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    frame_ = noise_frame()
+    got = prepare_frame(frame_, ImageSpec("base", jpeg_quality=90)).image
+    file = io.BytesIO()
+    image_module.fromarray(frame_.image).save(file, "JPEG", quality=90)
+    expected = np.asarray(image_module.open(file).convert("RGB"))
+    # Both build on libjpeg, whose versions differ by a step or two of brightness.
+    assert np.abs(got.astype(int) - expected.astype(int)).max() <= 3
+    # And it isn't the image as it came, nor one with red and blue exchanged.
+    assert np.abs(got.astype(int) - frame_.image.astype(int)).max() > 3
+
+
+def test_jpeg_comes_after_the_flip_and_before_the_resize() -> None:
+    frame_ = noise_frame(60, 92)
+    spec = ImageSpec("base", 33, 21, interpolation="lanczos", flip="half_turn", jpeg_quality=60)
+    turned = CameraFrame(0, np.ascontiguousarray(frame_.image[::-1, ::-1]))
+    compressed = prepare_frame(turned, ImageSpec("base", jpeg_quality=60))
+    expected = prepare_frame(compressed, ImageSpec("base", 33, 21, interpolation="lanczos"))
+    np.testing.assert_array_equal(prepare_frame(frame_, spec).image, expected.image)
 
 
 def test_preparing_leaves_the_frame_alone() -> None:
@@ -324,3 +352,140 @@ def test_frames_and_states_may_come_from_other_threads() -> None:
     for feeder in feeders:
         feeder.join()
     assert failures == []
+
+
+# State items
+
+
+def only_state(*items: dict[str, Any]) -> Contract:
+    return contract(images={"front": {"camera": "base"}}, state=list(items))
+
+
+def test_state_items_have_the_forms_that_public_policies_have() -> None:
+    libero = only_state(
+        {"kind": "tcp_pose", "rotation": "rotvec", "origin_m": [0.1, 0.2, -0.3]},
+        {"kind": "gripper", "gripper_entries": [[0.0, 0.04], [0.0, -0.04]]},
+        {"kind": "joint_velocities"},
+    )
+    made = builder(libero)
+    made.add_frame("base", frame(800.0))
+    seen = made.build(800 * MS, "")
+    np.testing.assert_allclose(seen.state, [0.7, 1.4, 0.6, 0, 0, 0.8, 0.02, -0.02, 1.0, 2.0], atol=1e-12)
+    assert seen.state_layout["gripper"] == slice(6, 8)
+    droid = only_state({"kind": "gripper", "gripper_entries": [[1.0, 0.0]]})
+    made = ObservationBuilder(droid, fake_fk)
+    made.add_state(state(800.0, opening=0.25))
+    made.add_frame("base", frame(800.0))
+    np.testing.assert_allclose(made.build(800 * MS, "").state, [0.75])
+
+
+@pytest.mark.parametrize("angle_rad", [np.pi - 0.1, np.pi + 0.1])
+def test_rotation_vector_stays_near_the_one_that_the_contract_names(angle_rad: float) -> None:
+    item = {"kind": "tcp_pose", "rotation": "rotvec", "near_rotvec_rad": [3.1, 0.0, 0.0]}
+    made = ObservationBuilder(
+        only_state(item), lambda q: make_pose(np.zeros(3), Rotation.from_rotvec([angle_rad, 0.0, 0.0]).as_matrix())
+    )
+    made.add_state(state(800.0))
+    made.add_frame("base", frame(800.0))
+    np.testing.assert_allclose(made.build(800 * MS, "").state[3:], [angle_rad, 0.0, 0.0], atol=1e-9)
+
+
+def test_commanded_gripper_is_the_command_in_force_at_the_exposure_and_measured_before_the_first() -> None:
+    made = builder(only_state({"kind": "gripper_command"}, {"kind": "gripper"}))
+    made.add_frame("base", frame(500.0))
+    np.testing.assert_allclose(made.build(500 * MS, "").state, [0.5, 0.5])
+    for stamp_ms, opening in ((600, 1.0), (700, 0.0), (900, 1.0)):
+        made.add_gripper_command(stamp_ms * MS, opening)
+    for stamp_ms, opening in ((650.0, 1.0), (700.0, 0.0), (800.0, 0.0), (950.0, 1.0)):
+        made.add_frame("base", frame(stamp_ms))
+        np.testing.assert_allclose(made.build(round(stamp_ms) * MS, "").state, [opening, 0.5])
+    made.clear()
+    made.add_state(state(990.0))
+    made.add_frame("base", frame(990.0))
+    np.testing.assert_allclose(made.build(990 * MS, "").state, [0.5, 0.5])
+
+
+# History
+
+
+def past(steps: int, spacing_s: float, **changes: Any) -> Contract:
+    return contract(history_steps=steps, history_spacing_s=spacing_s, **changes)
+
+
+def stamps_ms(seen: Any) -> list[float]:
+    return [entry.stamp_ns / MS for entry in seen.history]
+
+
+def test_without_a_history_there_is_none() -> None:
+    made = builder()
+    made.add_frame("base", frame(800.0))
+    made.add_frame("wrist", frame(800.0))
+    assert made.build(800 * MS, "").history == ()
+
+
+def test_history_lies_in_seconds_before_the_exposure_and_is_as_aligned_as_the_present() -> None:
+    made = builder(past(3, 0.2))
+    for stamp_ms in range(100, 1000, 30):
+        made.add_frame("base", frame(stamp_ms, stamp_ms // 10))
+        made.add_frame("wrist", frame(stamp_ms - 7, stamp_ms // 10))
+    seen = made.build(1000 * MS, "go")
+    # The newest is of 970 ms; 570 and 770 are wanted, and every 30 ms from 100 on there is a frame.
+    assert seen.stamp_ns == 970 * MS
+    assert stamps_ms(seen) == [580.0, 760.0]
+    for entry in seen.history:
+        assert entry.history == ()
+        assert entry.instruction == "go"
+        assert np.all(entry.images["front"].image == entry.stamp_ns // MS // 10)
+        assert entry.images["hand"].stamp_ns == entry.stamp_ns - 7 * MS
+        assert entry.T_base_tcp[0, 3] == pytest.approx(entry.stamp_ns / SECOND, abs=1e-12)
+        assert entry.state_layout == seen.state_layout
+
+
+def test_history_does_not_depend_on_how_often_observations_are_built() -> None:
+    often, seldom = builder(past(4, 0.1)), builder(past(4, 0.1))
+    for stamp_ms in range(100, 1000, 20):
+        for made in (often, seldom):
+            made.add_frame("base", frame(stamp_ms))
+            made.add_frame("wrist", frame(stamp_ms))
+        often.build(stamp_ms * MS, "")
+    assert stamps_ms(often.build(1000 * MS, "")) == stamps_ms(seldom.build(1000 * MS, "")) == [680.0, 780.0, 880.0]
+
+
+def test_before_anything_was_seen_the_first_that_was_stands_for_it() -> None:
+    made = builder(past(4, 0.1))
+    for stamp_ms in (0.0, 50.0, 100.0, 150.0):
+        made.add_frame("base", frame(stamp_ms))
+        if stamp_ms >= 50.0:  # The other camera begins later: what is before can't be seen whole.
+            made.add_frame("wrist", frame(stamp_ms))
+    assert stamps_ms(made.build(150 * MS, "")) == [50.0, 50.0, 50.0]
+    made.add_frame("base", frame(250.0))
+    made.add_frame("wrist", frame(250.0))
+    assert stamps_ms(made.build(250 * MS, "")) == [50.0, 50.0, 150.0]
+
+
+def test_states_that_begin_after_the_images_begin_the_history() -> None:
+    made = ObservationBuilder(past(3, 0.1), fake_fk)
+    for stamp_ms in range(0, 400, 50):
+        made.add_frame("base", frame(stamp_ms))
+        made.add_frame("wrist", frame(stamp_ms))
+    for stamp_ms in range(220, 401, 10):
+        made.add_state(state(stamp_ms))
+    assert stamps_ms(made.build(350 * MS, "")) == [250.0, 250.0]
+
+
+def test_gap_in_the_past_is_named_and_nothing_stands_for_it() -> None:
+    made = builder(past(2, 0.4, max_skew_s=0.05))
+    for stamp_ms in (100.0, 150.0, 700.0, 800.0):
+        made.add_frame("base", frame(stamp_ms))
+        made.add_frame("wrist", frame(stamp_ms))
+    expect(made, 800, r"camera base of 0\.40 s before the newest: the nearest is 0\.25 s off \(limit 0\.05 s\)")
+
+
+def test_history_is_kept_as_far_back_as_it_reaches_and_no_further() -> None:
+    made = builder(past(3, 1.0), states_until_ms=20_000)
+    for stamp_ms in range(0, 20_000, 20):
+        made.add_frame("base", frame(stamp_ms))
+        made.add_frame("wrist", frame(stamp_ms))
+    assert stamps_ms(made.build(19_980 * MS, "")) == [17_980.0, 18_980.0]
+    # 2 s and the 0.4 s by which the newest may be late and another camera off, at 50 Hz.
+    assert all(100 <= len(kept) <= 125 for kept in made._frames.values())

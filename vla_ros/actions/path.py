@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dgtsv
 
 from vla_ros.geometry import rotations
+from vla_ros.geometry.rotation_forms import nearest_rotvec
 from vla_ros.types import FloatArray
 
 
@@ -121,9 +122,5 @@ def unwrapped_rotvecs(R_reference: FloatArray, R: FloatArray) -> FloatArray:
     if len(rotvecs) < 2 or float((steps * steps).sum(axis=1).max()) < np.pi**2:
         return rotvecs
     for index in range(1, len(rotvecs)):
-        rotvec, previous = rotvecs[index], rotvecs[index - 1]
-        angle = float(np.linalg.norm(rotvec))
-        axis = rotvec / angle if angle > 1e-9 else previous / max(float(np.linalg.norm(previous)), 1e-9)
-        turns = round((float(previous @ axis) - angle) / (2.0 * np.pi))
-        rotvecs[index] = rotvec + 2.0 * np.pi * turns * axis
+        rotvecs[index] = nearest_rotvec(rotvecs[index], rotvecs[index - 1])
     return rotvecs

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from vla_ros.contract import ImageSpec
+from vla_ros.errors import SensorError
 from vla_ros.geometry.cameras import crop_and_resize
 from vla_ros.geometry.se3 import make_pose
 from vla_ros.types import CameraFrame, CameraModel, FloatArray, ImageArray
@@ -30,18 +31,30 @@ def prepare_frame(frame: CameraFrame, spec: ImageSpec) -> CameraFrame:
     height, width = frame.image.shape[:2]
     wanted_width, wanted_height = spec.width or width, spec.height or height
     image, camera, T_base_cam = frame.image, frame.camera, frame.T_base_cam
-    if (wanted_width, wanted_height) != (width, height):
-        image, camera = _resize(image, camera, spec, wanted_width, wanted_height)
     if spec.flip == "half_turn":
         image = np.ascontiguousarray(image[::-1, ::-1])
         camera = None if camera is None else _turn_camera(camera)
         T_base_cam = None if T_base_cam is None else T_base_cam @ _HALF_TURN
+    if spec.jpeg_quality:
+        image = _through_jpeg(image, spec.jpeg_quality)
+    if (wanted_width, wanted_height) != (width, height):
+        image, camera = _resize(image, camera, spec, wanted_width, wanted_height)
     return replace(frame, image=image, camera=camera, T_base_cam=T_base_cam)
 
 
 def black_frame(stamp_ns: int, width: int, height: int) -> CameraFrame:
     """What stands for an absent image: black, and without geometry, so that nobody takes it for a view."""
     return CameraFrame(stamp_ns, np.zeros((height, width, 3), dtype=np.uint8))
+
+
+def _through_jpeg(image: ImageArray, quality: int) -> ImageArray:
+    # OpenCV has the channels the other way round, which counts: JPEG keeps less of the colours than of brightness.
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    is_done, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if is_done else None
+    if decoded is None:
+        raise SensorError(f"an image of {image.shape} can't go through JPEG; set jpeg_quality 0 in the contract")
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def _resize(

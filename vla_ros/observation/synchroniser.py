@@ -1,39 +1,34 @@
-"""Observations out of what arrives: images of several cameras and joint states, aligned to one exposure."""
+"""Observations out of what arrives: images of several cameras and joint states, aligned to one exposure; their past."""
 
 from __future__ import annotations
 
+import math
 import threading
-from collections import Counter
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-import numpy as np
-
-from vla_ros.contract import Contract, ImageSpec, StateItem
+from vla_ros.contract import Contract, ImageSpec
 from vla_ros.errors import ContractError, SensorError
-from vla_ros.geometry import rotations
 from vla_ros.observation.image import black_frame, prepare_frame
+from vla_ros.observation.state_vector import write_state
 from vla_ros.robots.state_buffer import JointStateBuffer
 from vla_ros.types import CameraFrame, FloatArray, Observation, RobotState
 
 _NS_PER_S = 1_000_000_000
-_FRAMES_KEPT, _STATES_KEPT = 8, 1024
+# At least; a history needs more. States may come at 1 kHz.
+_FRAMES_KEPT, _STATES_KEPT, _STATES_HZ, _COMMANDS_KEPT = 8, 1024, 1000, 1024
 # The exposure may lie this far past the newest joint state, which arrives on a topic of its own.
 _STATE_TOLERANCE_S = 0.05
 # Stamps that run back further than this mean that a clock was set, not that messages overtook each other.
 _CLOCK_JUMP_S = 1.0
-_ROTATION_FORMS: dict[str, Callable[[FloatArray], FloatArray]] = {
-    "rotvec": rotations.matrix_to_rotvec,
-    "rpy": rotations.matrix_to_rpy,
-    "quat_xyzw": rotations.matrix_to_quat_xyzw,
-    "rot6d": rotations.matrix_to_rot6d,
-    "rot6d_rows": rotations.matrix_to_rot6d_rows,
-}
 
 
 class ObservationBuilder:
     """Keeps the newest frames and joint states and builds the observation that a contract asks for.
 
-    Any thread may add and build. Stamps are ROS time throughout.
+    Any thread may add and build. Stamps are ROS time throughout. For a history it keeps every frame as far back as that
+    reaches, at the camera's size.
 
     Args:
         contract: what is asked for.
@@ -44,13 +39,16 @@ class ObservationBuilder:
     """
 
     def __init__(self, contract: Contract, forward_kinematics: Callable[[FloatArray], FloatArray]) -> None:
-        twice = [kind for kind, n in Counter(item.kind for item in contract.observation.state).items() if n > 1]
+        twice = contract.observation.repeated_items
         if twice:
             raise ContractError(f"contract {contract.name}: observation.state lists {twice} twice; keep one of each")
         self._spec, self._forward_kinematics = contract.observation, forward_kinematics
         self._lock = threading.Lock()
         self._frames: dict[str, list[CameraFrame]] = {}
-        self._states = JointStateBuffer(_STATES_KEPT)
+        self._commands: list[tuple[int, float]] = []
+        self._reach_ns = round((self._spec.history_s + self._spec.max_age_s + self._spec.max_skew_s) * _NS_PER_S)
+        states = _STATES_KEPT if self._spec.history_s == 0.0 else math.ceil(self._reach_ns / _NS_PER_S * _STATES_HZ)
+        self._states = JointStateBuffer(max(_STATES_KEPT, states))
 
     def add_frame(self, camera: str, frame: CameraFrame) -> None:
         """Takes an image of a rig camera, in any order of stamps."""
@@ -60,7 +58,9 @@ class ObservationBuilder:
                 frames.clear()
             frames.append(frame)
             frames.sort(key=lambda kept: kept.stamp_ns)
-            del frames[:-_FRAMES_KEPT]
+            reach_ns = frames[-1].stamp_ns - self._reach_ns if self._spec.history_steps > 1 else frames[-1].stamp_ns
+            while len(frames) > _FRAMES_KEPT and frames[0].stamp_ns < reach_ns:
+                del frames[0]
 
     def add_state(self, state: RobotState) -> None:
         """Takes a joint state; one that is older than the last or not finite is left out."""
@@ -69,14 +69,26 @@ class ObservationBuilder:
             self._states.clear()
         self._states.append(state)
 
+    def add_gripper_command(self, stamp_ns: int, opening: float) -> None:
+        """Takes what the gripper was told at a time, an opening in [0, 1]."""
+        with self._lock:
+            if self._commands and stamp_ns < self._commands[-1][0]:
+                self._commands = [command for command in self._commands if command[0] <= stamp_ns]
+            self._commands.append((stamp_ns, opening))
+            del self._commands[:-_COMMANDS_KEPT]
+
     def clear(self) -> None:
-        """Forgets all frames and states."""
+        """Forgets all frames, states and commands."""
         with self._lock:
             self._frames.clear()
+            self._commands.clear()
         self._states.clear()
 
     def build(self, now_ns: int, instruction: str) -> Observation:
         """The newest observation: as of the reference image's exposure, everything else aligned to it.
+
+        A history reaches back in seconds from that exposure, each of its observations at the reference image nearest to
+        its time. Before anything was seen, the first that was stands for it.
 
         Args:
             now_ns: the time against which ages are taken.
@@ -84,28 +96,78 @@ class ObservationBuilder:
 
         Raises:
             SensorError: if an image or the joint state is missing, older than `max_age_s` or further than `max_skew_s`
-                from the reference; the text names it, with its age, the limit and what to look at.
+                from the reference or from its time in the history; the text names it, with its age, the limit and what
+                to look at.
         """
         with self._lock:
             frames = {camera: tuple(kept) for camera, kept in self._frames.items()}
-        reference_spec = self._spec.images[self._spec.reference]
-        reference = self._reference(frames.get(reference_spec.camera, ()), reference_spec.camera, now_ns)
-        images = {self._spec.reference: _prepare(reference, reference_spec)}
-        for name, spec in self._spec.images.items():
-            if name != self._spec.reference:
-                images[name] = self._companion(frames.get(spec.camera, ()), spec, reference)
+        camera = self._spec.images[self._spec.reference].camera
+        reference = self._reference(frames.get(camera, ()), camera, now_ns)
+        present = self._observe(frames, reference, instruction)
+        if self._spec.history_steps == 1:
+            return present
+        return replace(present, history=self._history(frames, present, instruction))
+
+    def _observe(
+        self, frames: Mapping[str, tuple[CameraFrame, ...]], reference: CameraFrame, instruction: str
+    ) -> Observation:
+        """The observation as of one frame of the reference camera."""
+        images = {
+            name: _prepare(reference, spec)
+            if name == self._spec.reference
+            else self._companion(frames.get(spec.camera, ()), spec, reference)
+            for name, spec in self._spec.images.items()
+        }
         state = self._state_at(reference.stamp_ns)
         T_base_tcp = self._forward_kinematics(state.positions)
-        parts: dict[str, FloatArray] = {item.kind: _state_part(item, state, T_base_tcp) for item in self._spec.state}
+        vector, layout = write_state(self._spec, state, T_base_tcp, self._commanded(reference.stamp_ns))
         return Observation(
             stamp_ns=reference.stamp_ns,
-            images={name: images[name] for name in self._spec.images},
-            state=np.concatenate([np.zeros(0), *parts.values()]),
-            state_layout=_layout(parts),
+            images=images,
+            state=vector,
+            state_layout=layout,
             T_base_tcp=T_base_tcp,
             gripper_opening=state.gripper_opening,
             instruction=instruction,
         )
+
+    def _history(
+        self, frames: Mapping[str, tuple[CameraFrame, ...]], present: Observation, instruction: str
+    ) -> tuple[Observation, ...]:
+        camera, spacing_s = self._spec.images[self._spec.reference].camera, self._spec.history_spacing_s
+        first_ns = min(self._first_ns(frames), present.stamp_ns)
+        candidates = [frame for frame in frames[camera] if first_ns <= frame.stamp_ns <= present.stamp_ns]
+        built = {present.stamp_ns: present}
+        found = []
+        for step in range(self._spec.history_steps - 1, 0, -1):
+            wanted_ns = max(first_ns, present.stamp_ns - round(step * spacing_s * _NS_PER_S))
+            nearest = min(candidates, key=lambda frame: abs(frame.stamp_ns - wanted_ns))
+            off_s = abs(nearest.stamp_ns - wanted_ns) / _NS_PER_S
+            if off_s > self._spec.max_skew_s:
+                raise SensorError(
+                    f"no image from camera {camera} of {step * spacing_s:.2f} s before the newest: the nearest is "
+                    f"{off_s:.2f} s off (limit {self._spec.max_skew_s:g} s); does the camera stall?"
+                )
+            if nearest.stamp_ns not in built:
+                built[nearest.stamp_ns] = self._observe(frames, nearest, instruction)
+            found.append(built[nearest.stamp_ns])
+        return tuple(found)
+
+    def _first_ns(self, frames: Mapping[str, tuple[CameraFrame, ...]]) -> int:
+        """Time of the first reference image with everything beside it that an observation needs."""
+        images = self._spec.images.values()
+        needed = {spec.camera for spec in images if spec.if_absent == "refuse"}
+        starts = [frames[camera][0].stamp_ns for camera in needed if frames.get(camera)]
+        oldest = self._states.oldest()
+        starts += [] if oldest is None else [oldest.stamp_ns]
+        reference = [frame.stamp_ns for frame in frames[self._spec.images[self._spec.reference].camera]]
+        return next((stamp_ns for stamp_ns in reference if stamp_ns >= max(starts)), reference[-1])
+
+    def _commanded(self, stamp_ns: int) -> float | None:
+        """What the gripper had been told at a time."""
+        with self._lock:
+            index = bisect_right(self._commands, (stamp_ns, math.inf))
+            return self._commands[index - 1][1] if index else None
 
     def _reference(self, frames: tuple[CameraFrame, ...], camera: str, now_ns: int) -> CameraFrame:
         limit_s = self._spec.max_age_s
@@ -162,21 +224,3 @@ def _prepare(frame: CameraFrame, spec: ImageSpec) -> CameraFrame:
             f"the pose of camera {spec.camera} in base is unknown at its exposure; is TF running, its mount in it?"
         )
     return prepare_frame(frame, spec)
-
-
-def _state_part(item: StateItem, state: RobotState, T_base_tcp: FloatArray) -> FloatArray:
-    if item.kind == "tcp_pose":
-        return np.concatenate([T_base_tcp[:3, 3], _ROTATION_FORMS[item.rotation](T_base_tcp[:3, :3])])
-    if item.kind == "joint_positions":
-        return state.positions
-    if state.gripper_opening is None:
-        raise SensorError("the gripper's opening is unknown; is gripper/state published?")
-    return np.array([state.gripper_opening])
-
-
-def _layout(parts: dict[str, FloatArray]) -> dict[str, slice]:
-    layout, start = {}, 0
-    for kind, part in parts.items():
-        layout[kind] = slice(start, start + len(part))
-        start += len(part)
-    return layout

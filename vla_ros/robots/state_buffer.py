@@ -95,6 +95,11 @@ class JointStateBuffer:
         with self._lock:
             return self._states[-1] if self._states else None
 
+    def oldest(self) -> RobotState | None:
+        """The oldest state that is kept, None while there is none."""
+        with self._lock:
+            return self._states[max(0, len(self._states) - self._capacity)] if self._states else None
+
     def at(self, stamp_ns: int, tolerance_ns: int = 0) -> RobotState:
         """The state at a time, interpolated linearly between its neighbours; past the ends the end itself.
 
