@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from math import ceil
 
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
@@ -20,6 +21,8 @@ from vla_ros.types import CameraFrame, CameraModel, FloatArray
 
 _STATE_TOLERANCE_NS = 50_000_000
 _FRAMES_KEPT = 4
+# The slowest policy takes a few seconds an answer.
+_HISTORY_KEPT_S = 3.0
 
 
 class CameraIntake:
@@ -31,12 +34,20 @@ class CameraIntake:
         cameras: names of the rig's cameras to listen to.
         model: gives the links that carry cameras; used by the thread that calls `take` only.
         states: measured joint states, for those links at the exposure.
+        with_history: whether older images count, too: then those of the last seconds are kept between two calls.
     """
 
     def __init__(
-        self, node: Node, rig: Rig, cameras: Iterable[str], model: RobotModel, states: JointStateBuffer
+        self,
+        node: Node,
+        rig: Rig,
+        cameras: Iterable[str],
+        model: RobotModel,
+        states: JointStateBuffer,
+        with_history: bool = False,
     ) -> None:
         self._node, self._rig, self._model, self._states = node, rig, model, states
+        self._with_history = with_history
         self._tf = TransformBuffer()
         TransformListener(node, self._tf, with_moving=False)
         self._images: dict[str, deque[Image]] = {}
@@ -46,7 +57,8 @@ class CameraIntake:
 
     def _listen(self, name: str) -> None:
         camera = self._rig.cameras[name]
-        self._images[name] = deque(maxlen=_FRAMES_KEPT)
+        kept = max(_FRAMES_KEPT, ceil(_HISTORY_KEPT_S * camera.rate_hz)) if self._with_history else _FRAMES_KEPT
+        self._images[name] = deque(maxlen=kept)
         self._infos[name] = calibrated_camera(camera.width, camera.height, camera.fovy_rad, camera.K, camera.distortion)
 
         def on_image(message: Image) -> None:
@@ -60,7 +72,9 @@ class CameraIntake:
                     self._infos[name] = None
                     self._node.get_logger().error(f"camera {name}: {error}", throttle_duration_sec=5.0)
 
-        self._node.create_subscription(Image, camera.topic, on_image, newest_only(SENSOR))
+        # Every image of a history counts, also of a burst.
+        profile = SENSOR if self._with_history else newest_only(SENSOR)
+        self._node.create_subscription(Image, camera.topic, on_image, profile)
         self._node.create_subscription(CameraInfo, camera.info_topic, on_info, newest_only(SENSOR))
 
     def take(self) -> list[tuple[str, CameraFrame]]:

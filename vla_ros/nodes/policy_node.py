@@ -13,7 +13,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle import Node as LifecycleNode
-from std_msgs.msg import String
+from std_msgs.msg import Float64, String
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
 from vla_ros.actions.decode import decode_joint_chunk, decode_tool_chunk, place_in_time
@@ -110,7 +110,10 @@ class PolicyNode(LifecycleNode):
         self._joint_chunks = self.create_publisher(JointTrajectory, f"policies/{name}/joint_chunk", RELIABLE)
         self.create_subscription(String, "task", self._on_task, RELIABLE)
         wanted = {spec.camera for spec in self.contract.observation.images.values()} & set(self.rig.cameras)
-        self._cameras = CameraIntake(self, self.rig, wanted, self._model, self._states)
+        has_history = self.contract.observation.history_steps > 1
+        self._cameras = CameraIntake(self, self.rig, wanted, self._model, self._states, has_history)
+        if any(item.kind == "gripper_command" for item in self.contract.observation.state):
+            self.create_subscription(Float64, "gripper/command", self._on_gripper_command, RELIABLE)
         self._built = entities(self) - before
         if not self._thread.is_alive():
             self._thread.start()
@@ -142,6 +145,9 @@ class PolicyNode(LifecycleNode):
             self._is_active = False
         self._say("not active")
         return super().on_deactivate(state)
+
+    def _on_gripper_command(self, message: Float64) -> None:
+        self._builder.add_gripper_command(now_ns(self), message.data)
 
     def _on_task(self, message: String, info: Any) -> None:
         if info["source_timestamp"] < self._started_ns:
