@@ -31,33 +31,33 @@ class CameraIntake:
     Args:
         node: subscribes.
         rig: the cell.
-        cameras: names of the rig's cameras to listen to.
         model: gives the links that carry cameras; used by the thread that calls `take` only.
         states: measured joint states, for those links at the exposure.
-        with_history: whether older images count, too: then those of the last seconds are kept between two calls.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        rig: Rig,
-        cameras: Iterable[str],
-        model: RobotModel,
-        states: JointStateBuffer,
-        with_history: bool = False,
-    ) -> None:
+    def __init__(self, node: Node, rig: Rig, model: RobotModel, states: JointStateBuffer) -> None:
         self._node, self._rig, self._model, self._states = node, rig, model, states
-        self._with_history = with_history
         self._tf = TransformBuffer()
         TransformListener(node, self._tf, with_moving=False)
         self._images: dict[str, deque[Image]] = {}
         self._infos: dict[str, CameraModel | None] = {}
-        for name in cameras:
-            self._listen(name)
 
-    def _listen(self, name: str) -> None:
+    def listen(self, cameras: Iterable[str], with_history: bool) -> None:
+        """Hears these cameras, too, from now on.
+
+        Args:
+            cameras: names of the rig's cameras.
+            with_history: whether older images count, too: then those of the last seconds are kept between two calls.
+        """
+        for name in cameras:
+            kept = max(_FRAMES_KEPT, ceil(_HISTORY_KEPT_S * self._rig.cameras[name].rate_hz) if with_history else 0)
+            if name not in self._images:
+                self._listen(name, kept)
+            elif kept > (self._images[name].maxlen or 0):
+                self._images[name] = deque(self._images[name], maxlen=kept)
+
+    def _listen(self, name: str, kept: int) -> None:
         camera = self._rig.cameras[name]
-        kept = max(_FRAMES_KEPT, ceil(_HISTORY_KEPT_S * camera.rate_hz)) if self._with_history else _FRAMES_KEPT
         self._images[name] = deque(maxlen=kept)
         self._infos[name] = calibrated_camera(camera.width, camera.height, camera.fovy_rad, camera.K, camera.distortion)
 
@@ -73,8 +73,7 @@ class CameraIntake:
                     self._node.get_logger().error(f"camera {name}: {error}", throttle_duration_sec=5.0)
 
         # Every image of a history counts, also of a burst.
-        profile = SENSOR if self._with_history else newest_only(SENSOR)
-        self._node.create_subscription(Image, camera.topic, on_image, profile)
+        self._node.create_subscription(Image, camera.topic, on_image, SENSOR)
         self._node.create_subscription(CameraInfo, camera.info_topic, on_info, newest_only(SENSOR))
 
     def take(self) -> list[tuple[str, CameraFrame]]:
@@ -84,7 +83,7 @@ class CameraIntake:
             SensorError: for an image that can't be read.
         """
         taken = []
-        for name, kept in self._images.items():
+        for name, kept in list(self._images.items()):
             while kept:
                 message = kept.popleft()
                 stamp_ns = messages.to_ns(message.header.stamp)

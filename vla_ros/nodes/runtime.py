@@ -87,13 +87,13 @@ def parameter(
         raise VlaRosError(f"{node.get_name()}: {error}; {name!r} is: {description}") from error
 
 
-def required_parameter(node: Node, name: str, description: str) -> str:
-    """A text parameter without a default.
+def required_parameter(node: Node, name: str, description: str, *, is_fixed: bool = True) -> str:
+    """A text parameter without a default; for the rest see `parameter`.
 
     Raises:
         VlaRosError: if it isn't set.
     """
-    value = str(parameter(node, name, "", description))
+    value = str(parameter(node, name, "", description, is_fixed=is_fixed))
     if not value:
         raise VlaRosError(f"{node.get_name()}: parameter {name!r} is not set ({description}); pass -p {name}:=...")
     return value

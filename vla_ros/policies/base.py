@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from vla_ros.contract import Contract
-from vla_ros.types import ActionChunk, Observation, ToolChunk
+from vla_ros.types import ActionChunk, JointChunk, Observation, ToolChunk
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,12 @@ class InferenceContext:
     Attributes:
         expected_delay_s: usual time from the observation's stamp to the answer's first effect.
         execution_horizon_steps: steps of the answer that will be executed before the next one arrives.
-        committed: the chunk being executed, None after a reset.
+        committed: the chunk being executed, as it was sent; None after a reset.
     """
 
     expected_delay_s: float = 0.0
     execution_horizon_steps: int = 1
-    committed: ToolChunk | None = None
+    committed: ToolChunk | JointChunk | None = None
 
 
 @runtime_checkable

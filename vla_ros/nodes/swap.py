@@ -1,0 +1,126 @@
+"""Another policy takes over, by the stack's public parameters alone: the arm holds until the new one's first chunk."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import rclpy
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from vla_ros.errors import VlaRosError
+from vla_ros.policies.registry import policy_name
+
+_NODES = ("policy_node", "safety_node")
+_ANSWER_S, _POLL_S = 10.0, 0.2
+
+
+class SwapError(VlaRosError):
+    """The stack doesn't let that policy take over; the text says why, and the arm is as it was."""
+
+
+def swap(wanted: str, timeout_s: float, namespace: str = "") -> dict[str, Any]:
+    """Makes a policy of the running stack the one that moves the arm.
+
+    One that isn't resident is loaded first, while the other goes on. Teleoperation, or whoever else was selected, isn't
+    taken over from: the policy then only becomes the one that is active.
+
+    Args:
+        wanted: name of the policy, or its YAML file.
+        timeout_s: how long it may take to load.
+        namespace: of the stack; empty for none.
+
+    Returns:
+        `from`, `to`, `was_loaded`, `source` (who may move the arm now) and `took_s` of the change itself.
+
+    Raises:
+        SwapError: if the stack isn't there or refuses.
+    """
+    words = ["--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"] if namespace.strip("/") else []
+    rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        client = _Client()
+        try:
+            return client.swap(wanted, timeout_s)
+        finally:
+            client.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+
+
+class _Client(Node):
+    def __init__(self) -> None:
+        super().__init__("swap")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self)
+        self._get = {name: self.create_client(GetParameters, f"{name}/get_parameters") for name in _NODES}
+        self._set = {name: self.create_client(SetParameters, f"{name}/set_parameters") for name in _NODES}
+
+    def swap(self, wanted: str, timeout_s: float) -> dict[str, Any]:
+        name = policy_name(wanted)
+        before, resident = map(str, self._values("policy_node", ["policy", "resident"]))
+        source = str(self._values("safety_node", ["source"])[0])
+        is_selected = source == policy_name(before)
+        loaded = [*_words(resident), before]
+        was_loaded = name in map(policy_name, loaded)
+        if not was_loaded:
+            # The one that was active stays loaded: the next change may be back.
+            self._load(wanted, loaded, timeout_s)
+        begin_s = time.monotonic()
+        # The source first: from here on the arm holds, and the first chunk that comes is the new policy's.
+        if is_selected and name != source:
+            self._change("safety_node", "source", name)
+        try:
+            self._change("policy_node", "policy", wanted)
+        except SwapError:
+            if is_selected and name != source:
+                self._change("safety_node", "source", source)
+            raise
+        now = name if is_selected else source
+        took_s = time.monotonic() - begin_s
+        return {"from": policy_name(before), "to": name, "was_loaded": was_loaded, "source": now, "took_s": took_s}
+
+    def _load(self, wanted: str, loaded: list[str], timeout_s: float) -> None:
+        """Has policy_node load it, and waits until there are topics for that policy's chunks."""
+        self._change("policy_node", "resident", ",".join([*loaded, wanted]))
+        topic = f"policies/{policy_name(wanted)}/action_chunk"
+        deadline_s = time.monotonic() + timeout_s
+        while not self.count_publishers(topic):
+            if time.monotonic() > deadline_s:
+                raise SwapError(
+                    f"policy {wanted!r} wasn't loaded within {timeout_s:g} s; policy_node's log says how far it is, or "
+                    "why it refused; --timeout waits longer"
+                )
+            self._executor.spin_once(timeout_sec=_POLL_S)
+
+    def _values(self, node: str, names: list[str]) -> list[Any]:
+        response = self._call(self._get[node], GetParameters.Request(names=names))
+        for name, value in zip(names, response.values, strict=False):
+            if value.type != ParameterType.PARAMETER_STRING:
+                raise SwapError(f"{node} has no text parameter {name!r}; is it another version of vla_ros?")
+        return [value.string_value for value in response.values]
+
+    def _change(self, node: str, name: str, value: str) -> None:
+        content = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)
+        request = SetParameters.Request(parameters=[Parameter(name=name, value=content)])
+        result = self._call(self._set[node], request).results[0]
+        if not result.successful:
+            raise SwapError(f"{node} refused {name} = {value!r}: {result.reason}")
+
+    def _call(self, client: Any, request: Any) -> Any:
+        if not client.wait_for_service(timeout_sec=_ANSWER_S):
+            mend = "is the stack running, in this ROS_DOMAIN_ID and namespace?"
+            raise SwapError(f"no service {client.srv_name} within {_ANSWER_S:g} s; {mend}")
+        future = client.call_async(request)
+        self._executor.spin_until_future_complete(future, timeout_sec=_ANSWER_S)
+        if not future.done():
+            raise SwapError(f"service {client.srv_name} didn't answer within {_ANSWER_S:g} s")
+        return future.result()
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in (part.strip() for part in text.split(",")) if word]
