@@ -37,7 +37,7 @@ from vla_ros.nodes.runtime import (
     run,
 )
 from vla_ros.nodes.state_intake import StateIntake
-from vla_ros.policies.registry import policy_name
+from vla_ros.policies.registry import load_policy_config, policy_name
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import RobotState
@@ -202,7 +202,7 @@ class PolicyNode(LifecycleNode):
     def _keep(self, wanted: tuple[str, ...]) -> str:
         """Which policies stay loaded besides the active one; why not, if that can't be."""
         try:
-            names = {policy_name(word): word for word in wanted}
+            names = {load_policy_config(word).name: word for word in wanted}
         except VlaRosError as error:
             return str(error)
         self._residents_wanted = wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -11,8 +12,10 @@ from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
 
 from vla_ros.errors import VlaRosError
+from vla_ros.nodes.runtime import RELIABLE
 from vla_ros.policies.registry import policy_name
 
 _NODES = ("policy_node", "safety_node")
@@ -57,6 +60,8 @@ class _Client(Node):
         super().__init__("swap")
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
+        self._refusals: list[str] = []
+        self.create_subscription(String, "episode/event", self._on_event, RELIABLE)
         self._get = {name: self.create_client(GetParameters, f"{name}/get_parameters") for name in _NODES}
         self._set = {name: self.create_client(SetParameters, f"{name}/set_parameters") for name in _NODES}
 
@@ -86,16 +91,22 @@ class _Client(Node):
 
     def _load(self, wanted: str, loaded: list[str], timeout_s: float) -> None:
         """Has policy_node load it, and waits until there are topics for that policy's chunks."""
+        self._refusals.clear()
         self._change("policy_node", "resident", ",".join([*loaded, wanted]))
         topic = f"policies/{policy_name(wanted)}/action_chunk"
         deadline_s = time.monotonic() + timeout_s
         while not self.count_publishers(topic):
+            if self._refusals:
+                raise SwapError(self._refusals[0])
             if time.monotonic() > deadline_s:
-                raise SwapError(
-                    f"policy {wanted!r} wasn't loaded within {timeout_s:g} s; policy_node's log says how far it is, or "
-                    "why it refused; --timeout waits longer"
-                )
+                mend = "its log says how far it is; --timeout waits longer"
+                raise SwapError(f"policy_node hasn't loaded {wanted!r} within {timeout_s:g} s; {mend}")
             self._executor.spin_once(timeout_sec=_POLL_S)
+
+    def _on_event(self, message: String) -> None:
+        event = json.loads(message.data)
+        if event.get("event") == "policy_refused":
+            self._refusals.append(f"policy {event.get('policy')!r} can't be loaded: {event.get('reason')}")
 
     def _values(self, node: str, names: list[str]) -> list[Any]:
         response = self._call(self._get[node], GetParameters.Request(names=names))
