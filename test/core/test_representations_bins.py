@@ -68,7 +68,7 @@ def test_every_openvla_id_but_the_lowest_survives_the_round_trip() -> None:
 
 @pytest.mark.parametrize("ids", [[31743], [32000], [0], [-1], [31999, 2], [31999.0], [np.nan]])
 def test_tokens_that_are_no_action_are_refused_and_not_decoded(ids: list[float]) -> None:
-    with pytest.raises(ChunkError, match="aren't ids|are no actions"):
+    with pytest.raises(ChunkError, match=r"aren't ids|are no actions"):
         VocabularyBins().decode(ids)
 
 
