@@ -20,6 +20,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from vla_ros.policies.representations.flow_matching import beside
+
 # Noisy actions (B, H, d) and their timesteps (B,) or (B, H), int64, to what the model predicts, (B, H, d).
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Prediction = Literal["epsilon", "sample", "v_prediction"]
@@ -180,8 +182,7 @@ class Diffusion:
 
     def _roots(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Shares of actions and noise at some timesteps, shaped to multiply a tensor."""
-        share = self.alpha_bars.to(like.device, like.dtype)[timesteps + 1]
-        share = share.reshape(*share.shape, *[1] * (like.ndim - share.ndim))
+        share = beside(self.alpha_bars.to(like.device, like.dtype)[timesteps + 1], like)
         return share.sqrt(), (1.0 - share).sqrt()
 
     def _split(self, output: Tensor, noisy: Tensor, kept: Any, added: Any) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ _PI0_LATEST = 0.999
 
 def interpolate(noise: Tensor, actions: Tensor, time: Tensor) -> Tensor:
     """Where the line from noise to actions, (B, H, d), is at a time, (B,) or (B, H). Source: pi0, IV."""
-    t = _beside(time, actions)
+    t = beside(time, actions)
     return (1.0 - t) * noise + t * actions
 
 
@@ -38,7 +38,12 @@ def target_velocity(noise: Tensor, actions: Tensor) -> Tensor:
 
 def predicted_actions(velocity: Tensor, x: Tensor, time: Tensor) -> Tensor:
     """The actions that a velocity at x leads to, in one stride. Source: RTC, arXiv 2506.07339, eq. 3."""
-    return x + (1.0 - _beside(time, x)) * velocity
+    return x + (1.0 - beside(time, x)) * velocity
+
+
+def beside(value: Tensor, x: Tensor) -> Tensor:
+    """A number a chunk (B,), or a step (B, H), shaped to multiply x (B, H, d)."""
+    return value.reshape(*value.shape, *[1] * (x.ndim - value.ndim))
 
 
 def sample_times(
@@ -132,7 +137,3 @@ def guided(conditional: Model, unconditional: Model, scale: float) -> Model:
 
 def _times(x: Tensor, time: float) -> Tensor:
     return torch.full(x.shape[:1], time, dtype=x.dtype, device=x.device)
-
-
-def _beside(time: Tensor, x: Tensor) -> Tensor:
-    return time.reshape(*time.shape, *[1] * (x.ndim - time.ndim))
