@@ -31,10 +31,13 @@ def test_uniform_bins_are_off_by_at_most_half_a_bin() -> None:
     np.testing.assert_array_equal(bins.encode(bins.decode(bins.encode(actions))), bins.encode(actions))
 
 
+EDGES = np.linspace(-1.0, 1.0, 256).tolist()
+
+
 def naive_openvla_id(action: float, vocabulary: int) -> int:
-    """Counts the edges -1 + 2 k / 255 that aren't above the action."""
+    """Counts the edges that aren't above the action."""
     clipped = min(1.0, max(-1.0, action))
-    return vocabulary - sum(1 for k in range(256) if np.linspace(-1, 1, 256)[k] <= clipped)
+    return vocabulary - sum(1 for edge in EDGES if edge <= clipped)
 
 
 @pytest.mark.parametrize("vocabulary", [32000, 50257])

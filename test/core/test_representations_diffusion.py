@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install torch==2.13.0")
 
+from vla_ros.errors import UnknownNameError
 from vla_ros.policies.representations.diffusion import Diffusion
 
 SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
@@ -171,7 +172,26 @@ def test_settings_that_make_no_schedule_are_refused() -> None:
     for settings in ({"steps": 0}, {"beta_start": 0.0}, {"beta_end": 1.0}, {"clip_sample_range": 0.0}):
         with pytest.raises(ValueError, match=r"steps|beta|clip"):
             Diffusion(**settings)  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="beta_schedule 'cosine'"):
+        Diffusion(beta_schedule="cosine")  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="prediction_type 'v'"):
+        Diffusion(prediction_type="v")  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="method 'dpm'"):
+        Diffusion().sample(lambda x, t: x, normal(0), 5, "dpm")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="trained with 100"):
         Diffusion().timesteps(101)
     with pytest.raises(ValueError, match="give it"):
         Diffusion().ddpm_step(normal(0), normal(1), 5, 4, None)
+
+
+def test_sampling_can_be_traced_for_export() -> None:
+    """A schedule's tables aren't part of the graph, whenever it was made."""
+    ours = Diffusion(20)
+
+    class Sampler(torch.nn.Module):
+        def forward(self, noise: Any) -> Any:
+            return ours.sample(lambda x, t: 0.5 * x + 0.01 * t[:, None, None], noise, 5)
+
+    noise = normal(0, torch.float32)
+    exported = torch.export.export(Sampler(), (noise,)).module()
+    torch.testing.assert_close(exported(noise), Sampler()(noise))

@@ -11,6 +11,7 @@ from scipy import stats
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install torch==2.13.0")
 
+from vla_ros.errors import UnknownNameError
 from vla_ros.policies.representations.diffusion import Diffusion
 from vla_ros.policies.representations.flow_matching import (
     guided,
@@ -141,7 +142,7 @@ def test_solvers_keep_precision_and_repeat(dtype: Any) -> None:
 def test_impossible_integration_is_refused() -> None:
     with pytest.raises(ValueError, match="lead nowhere"):
         integrate(growth, normal(0), 0)
-    with pytest.raises(ValueError, match="unknown solver"):
+    with pytest.raises(UnknownNameError, match="unknown solver"):
         integrate(growth, normal(0), 1, "rk4")  # type: ignore[arg-type]
 
 

@@ -15,17 +15,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from vla_ros.errors import UnknownNameError
 from vla_ros.policies.representations.flow_matching import beside
 
 # Noisy actions (B, H, d) and their timesteps (B,) or (B, H), int64, to what the model predicts, (B, H, d).
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Prediction = Literal["epsilon", "sample", "v_prediction"]
 
+Schedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
+Method = Literal["ddpm", "ddim"]
+
+_PREDICTIONS, _SCHEDULES, _METHODS = get_args(Prediction), get_args(Schedule), get_args(Method)
 _LARGEST_BETA = 0.999
 _COSINE_OFFSET = 0.008
 
@@ -45,7 +50,7 @@ class Diffusion:
     """
 
     steps: int = 100
-    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "squaredcos_cap_v2"
+    beta_schedule: Schedule = "squaredcos_cap_v2"
     beta_start: float = 1e-4
     beta_end: float = 0.02
     prediction_type: Prediction = "epsilon"
@@ -60,6 +65,10 @@ class Diffusion:
             raise ValueError(
                 f"clip_sample_range {self.clip_sample_range} isn't positive; null leaves actions unclipped"
             )
+        for name, known in (("beta_schedule", _SCHEDULES), ("prediction_type", _PREDICTIONS)):
+            if getattr(self, name) not in known:
+                raise UnknownNameError(name, getattr(self, name), known)
+        _ = self._table  # Made while a model is traced for export, the tables would be symbols.
 
     @cached_property
     def betas(self) -> Tensor:
@@ -148,7 +157,7 @@ class Diffusion:
         denoiser: Denoiser,
         noise: Tensor,
         count: int,
-        method: Literal["ddpm", "ddim"] = "ddim",
+        method: Method = "ddim",
         eta: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
@@ -165,6 +174,8 @@ class Diffusion:
         Returns:
             (B, H, d) actions, the same for the same noise and generator.
         """
+        if method not in _METHODS:
+            raise UnknownNameError("sampling method", method, _METHODS)
         x, timesteps = noise, self.timesteps(count)
         is_random = method == "ddpm" or eta > 0.0
         for timestep, previous in zip(timesteps, [*timesteps[1:], -1], strict=True):

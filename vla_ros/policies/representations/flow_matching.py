@@ -10,16 +10,20 @@ Source: Lipman et al., "Flow Matching for Generative Modeling", arXiv 2210.02747
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+from vla_ros.errors import UnknownNameError
 
 # Actions on their way (B, H, d) and time (B,) or (B, H) to their velocity (B, H, d).
 Velocity = Callable[[Tensor, Tensor], Tensor]
 # Any model of x and time whose output is linear in noise and actions: a velocity, or a denoiser.
 Model = Callable[[Tensor, Tensor], Tensor]
 Solver = Literal["euler", "midpoint", "heun"]
+
+_SOLVERS = get_args(Solver)
 
 # pi0 draws times from a beta distribution up to here: its last step of sampling begins earlier anyway.
 _PI0_LATEST = 0.999
@@ -86,6 +90,8 @@ def integrate(
     Returns:
         (B, ...), the same for the same noise.
     """
+    if solver not in _SOLVERS:
+        raise UnknownNameError("solver", solver, _SOLVERS)
     if steps < 1:
         raise ValueError(f"{steps} steps lead nowhere")
     h = (end - start) / steps
@@ -97,10 +103,8 @@ def integrate(
             x = x + h * k1
         elif solver == "midpoint":
             x = x + h * velocity(x + 0.5 * h * k1, _times(x, t + 0.5 * h))
-        elif solver == "heun":
-            x = x + 0.5 * h * (k1 + velocity(x + h * k1, _times(x, t + h)))
         else:
-            raise ValueError(f"unknown solver {solver!r}: euler, midpoint or heun")
+            x = x + 0.5 * h * (k1 + velocity(x + h * k1, _times(x, t + h)))
     return x
 
 
