@@ -261,3 +261,21 @@ def test_soft_mask_ends_where_the_next_chunk_takes_over_or_the_one_under_way_end
     np.testing.assert_allclose(CommittedPrefix(actions, 2, 4).weights(3), prefix_weights(8, 2, 4))
     # What will have been executed is held, however long the execution horizon.
     np.testing.assert_allclose(CommittedPrefix(actions, 3, 4).weights(7), [1, 1, 1, 0, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("relative_to", ["observation", "previous_step", "nothing"])
+@pytest.mark.parametrize("composition", ["tcp", "base"])
+@pytest.mark.parametrize("rotation", ["rotvec", "rpy", "quat_xyzw", "rot6d", "rot6d_rows"])
+def test_prefix_means_the_committed_poses_in_every_form(rotation: Any, composition: Any, relative_to: Any) -> None:
+    """Written by `actions/encode.py`, normalised, and read back by the decoder."""
+    encode = pytest.importorskip("vla_ros.actions.encode")
+    spec = ActionSpec("tool", relative_to, 0.1, composition=composition, rotation=rotation)
+    under_way, stamp_ns, T = wandering(), STAMP_NS + 3 * NS // 10, anchor(1)
+    prefix = committed_prefix(
+        under_way, stamp_ns, 0.25, spec, HORIZON,
+        lambda chunk: encode.encode_tool_chunk(chunk, spec, T).actions, lambda actions: 3.0 * actions - 0.5,
+    )  # fmt: skip
+    assert prefix is not None
+    actions = (prefix.actions[: prefix.known] + 0.5) / 3.0
+    chunk = decode_tool_chunk(ActionChunk(actions), spec, stamp_ns, T, "p")
+    np.testing.assert_allclose(anchored_poses(chunk, T), under_way.transforms[4:12], rtol=0, atol=1e-9)
