@@ -277,6 +277,8 @@ def start_command(prefix):
             text=True,
             env=environ,
             start_new_session=True,
+            # Under nohup, as the tests may be, it would rightly ignore a hang-up.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
         running.append(process)
         return process
