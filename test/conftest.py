@@ -30,8 +30,8 @@ PATIENCE_S = 30.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in real time, over DDS, fails on a shared machine that stands still at the wrong moment: such a test has
-    three attempts, and the summary tells which needed them."""
+    """What runs in real time, over DDS, fails on a shared machine that stands still at the wrong moment: such a test
+    has three attempts, and the summary tells which needed them."""
     for item in items:
         if item.get_closest_marker("ros"):
             item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=1))
