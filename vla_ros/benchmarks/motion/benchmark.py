@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import platform
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from vla_ros.benchmarks.motion.plots import draw
 from vla_ros.benchmarks.options import Options, Result
 from vla_ros.benchmarks.parallel import Pool
+from vla_ros.benchmarks.parts import Benchmark, Part
 from vla_ros.benchmarks.requirement import Requirement
-from vla_ros.errors import MissingDependencyError, UnknownNameError
-from vla_ros.evaluation.versions import installed_version, versions
 
 __all__ = ["PARTS", "chosen_parts", "draw", "requirements", "run"]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A stretch of the benchmark.
-
-    Attributes:
-        module: below this package, with `run`.
-        meaning: for a person.
-        requirements: what it has to show.
-    """
-
-    module: str
-    meaning: str
-    requirements: tuple[Requirement, ...]
 
 
 PARTS: dict[str, Part] = {
@@ -96,21 +76,8 @@ PARTS: dict[str, Part] = {
 TIMED = ("tick", "tick_p99", "hops")
 
 
-def chosen_parts(only: Sequence[str]) -> list[str]:
-    """The parts of those names, in the order in which they run; all for none.
-
-    Raises:
-        UnknownNameError: for a name that isn't a part's.
-    """
-    for name in only:
-        if name not in PARTS:
-            raise UnknownNameError("part of the benchmark motion", name, PARTS)
-    return [name for name in PARTS if name in only or not only]
-
-
-def requirements(parts: Sequence[str]) -> list[Requirement]:
-    """What those parts have to show."""
-    return [requirement for name in parts for requirement in PARTS[name].requirements]
+BENCHMARK = Benchmark("motion", __package__, PARTS, ("numpy", "pin", "ruckig", "daqp", "pin-pink", "mink", "qpsolvers"))
+chosen_parts, requirements = BENCHMARK.chosen, BENCHMARK.requirements
 
 
 def run(parts: Sequence[str], options: Options) -> tuple[dict[str, Any], dict[str, Result]]:
@@ -130,28 +97,13 @@ def run(parts: Sequence[str], options: Options) -> tuple[dict[str, Any], dict[st
             if seams is None and "seams" in parts and name not in TIMED:
                 # It is one piece of work, so it goes beside the others.
                 seams = pool.submit(run_seams, options.is_quick, options.seed)
-            try:
-                if name == "seams" and seams is not None:
-                    found[name] = _seams_result(seams.result())
-                else:
-                    found[name] = importlib.import_module(f"{__package__}.{PARTS[name].module}").run(options)
-            except MissingDependencyError as error:
-                keys = {requirement.key.split(".")[0]: None for requirement in PARTS[name].requirements}
-                found[name] = Result(dict(keys), problems=(str(error),))
+            if name == "seams" and seams is not None:
+                found[name] = _seams_result(seams.result())
+            else:
+                found[name] = BENCHMARK.run_part(name, options)
             seconds[name] = round(time.monotonic() - start_s, 2)
             options.progress(name, 1.0)
-    results: dict[str, Any] = {"benchmark": "motion", "is_quick": options.is_quick, "seed": options.seed}
-    for result in found.values():
-        results |= result.figures
-    results["problems"] = [problem for result in found.values() for problem in result.problems]
-    results["details"] = {name: result.details for name, result in found.items()}
-    results["seconds"] = seconds
-    results["versions"] = versions() | {name: installed_version(name) for name in _VERSIONS}
-    results["machine"] = _machine()
-    return results, found
-
-
-_VERSIONS = ("numpy", "pin", "ruckig", "daqp", "pin-pink", "mink", "qpsolvers")
+    return BENCHMARK.results(found, seconds, options), found
 
 
 def run_seams(is_quick: bool, seed: int) -> dict[str, Any]:
@@ -164,12 +116,3 @@ def run_seams(is_quick: bool, seed: int) -> dict[str, Any]:
 def _seams_result(given: dict[str, Any]) -> Result:
     figures = {key: value for key, value in given.items() if isinstance(value, float)}
     return Result(figures, {key: given[key] for key in ("strategies", "variants")}, given["plots"])
-
-
-def _machine() -> dict[str, Any]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return {"cpu": name or platform.processor(), "cores": os.cpu_count(), "system": platform.platform()}
