@@ -12,6 +12,7 @@ from vla_ros.errors import VlaRosError
 
 COMMANDS = {
     "bench": "measure it against floors and peers in the same run",
+    "contract": "show what a policy sees and does, compare two, and check one against a rig or a checkpoint",
     "demo": "run the whole stack in simulation on an instruction and judge it",
     "doctor": "say what is installed, what is missing, and the command that mends it",
     "launch": "run a ROS 2 XML launch file, with or without ROS",
