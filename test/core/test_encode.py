@@ -222,7 +222,7 @@ def turning_about_x(angles_rad: FloatArray) -> FloatArray:
 )
 def test_labels_go_on_past_half_a_turn_without_a_leap(rotation: Any, expected: Any) -> None:
     spec = ActionSpec(space="tool", relative_to="observation", period_s=0.1, rotation=rotation, gripper="none")
-    angles_rad = np.linspace(2.8, 3.6, 9)
+    angles_rad = np.linspace(2.8, 5.6, 9)
     actions = encode_tool_poses(turning_about_x(angles_rad), None, spec, np.eye(4))
     np.testing.assert_allclose(actions[:, 3:], [expected(x) for x in angles_rad], atol=1e-12)
 

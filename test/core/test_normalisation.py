@@ -76,6 +76,8 @@ def test_entry_without_spread_is_zero_and_comes_back_as_its_one_value(formula: A
     samples = np.stack([rng.normal(size=1000), np.full(1000, 0.1), np.full(1000, -1234.5678)], axis=1)
     statistics = Statistics.from_samples(samples)
     assert samples[:, 1].std() > 0.0
+    assert statistics.std is not None
+    np.testing.assert_array_equal(statistics.std[1:], 0.0)
     normaliser = Normaliser(NormalisationSpec(formula, epsilon=epsilon), statistics)
     with np.errstate(all="raise"):
         y = normaliser.normalise(samples)

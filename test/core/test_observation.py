@@ -453,14 +453,14 @@ def test_history_does_not_depend_on_how_often_observations_are_built() -> None:
 
 def test_before_anything_was_seen_the_first_that_was_stands_for_it() -> None:
     made = builder(past(4, 0.1))
-    for stamp_ms in (0.0, 50.0, 100.0, 150.0):
+    for stamp_ms in (500.0, 550.0, 600.0, 650.0):
         made.add_frame("base", frame(stamp_ms))
-        if stamp_ms >= 50.0:  # The other camera begins later: what is before can't be seen whole.
+        if stamp_ms >= 550.0:  # The other camera begins later: what is before can't be seen whole.
             made.add_frame("wrist", frame(stamp_ms))
-    assert stamps_ms(made.build(150 * MS, "")) == [50.0, 50.0, 50.0]
-    made.add_frame("base", frame(250.0))
-    made.add_frame("wrist", frame(250.0))
-    assert stamps_ms(made.build(250 * MS, "")) == [50.0, 50.0, 150.0]
+    assert stamps_ms(made.build(650 * MS, "")) == [550.0, 550.0, 550.0]
+    made.add_frame("base", frame(750.0))
+    made.add_frame("wrist", frame(750.0))
+    assert stamps_ms(made.build(750 * MS, "")) == [550.0, 550.0, 650.0]
 
 
 def test_states_that_begin_after_the_images_begin_the_history() -> None:
