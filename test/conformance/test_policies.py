@@ -17,9 +17,10 @@ from vla_ros.errors import ConfigError, ContractError, InstructionError, Missing
 from vla_ros.geometry.cameras import camera_from_fov, project
 from vla_ros.geometry.rotations import rotvec_to_matrix
 from vla_ros.geometry.se3 import invert, make_pose
+from vla_ros.observation.state_vector import write_state
 from vla_ros.policies.base import InferenceContext, Policy
 from vla_ros.policies.registry import PolicyConfig, load_policy_config, make_policy
-from vla_ros.types import ActionChunk, CameraFrame, FloatArray, Observation
+from vla_ros.types import ActionChunk, CameraFrame, FloatArray, Observation, RobotState
 
 SECOND = 1_000_000_000
 TASKS = ("reach the red block", "pick up the green block", "push the blue block left")
@@ -64,18 +65,10 @@ def observe(contract: Contract, count: int, task: str) -> Observation:
     }
     T_base_tcp = HOME.copy()
     T_base_tcp[2, 3] -= 0.002 * count
-    parts = {
-        "tcp_pose": np.zeros(3 + 4), "joint_positions": np.zeros(7), "gripper": np.array([1.0]),
-    }  # fmt: skip
-    for item in contract.observation.state:
-        if item.kind == "tcp_pose":
-            parts["tcp_pose"] = np.concatenate([T_base_tcp[:3, 3], np.zeros(ROTATION_SIZE[item.rotation])])
-    state, layout, start = [], {}, 0
-    for item in contract.observation.state:
-        layout[item.kind] = slice(start, start + len(parts[item.kind]))
-        start += len(parts[item.kind])
-        state.append(parts[item.kind])
-    return Observation(stamp_ns, images, np.concatenate([np.zeros(0), *state]), layout, T_base_tcp, 1.0, task)
+    measured = RobotState(stamp_ns, np.zeros(7), np.zeros(7), 1.0)
+    state, layout = write_state(contract.observation, measured, T_base_tcp, None)
+    seen = Observation(stamp_ns, images, state, layout, T_base_tcp, 1.0, task)
+    return dataclasses.replace(seen, history=(seen,) * (contract.observation.history_steps - 1))
 
 
 def answers(policy: Policy, contract: Contract, task: str, seed: int, begin: int = 0) -> list[ActionChunk]:

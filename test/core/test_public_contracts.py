@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from vla_ros.actions.decode import anchored_poses, decode_joint_chunk, decode_tool_chunk, place_in_time
 from vla_ros.actions.encode import encode_joint_positions, encode_tool_poses
 from vla_ros.config import config_names
-from vla_ros.contract import action_width, find_mismatches, load_contract, load_rig, state_width
+from vla_ros.contract import action_width, find_mismatches, load_contract, load_rig, save_contract, state_width
 from vla_ros.geometry.se3 import make_pose
 from vla_ros.observation.image import prepare_frame
 from vla_ros.observation.state_vector import write_state
@@ -56,6 +57,13 @@ def test_widths_are_those_of_the_published_policies(name: str, state: int, actio
     # DROID has seven joints, an ALOHA arm six.
     contract, joints = load_contract(name), 6 if name == "aloha_joints" else 7
     assert (state_width(contract.observation, joints), action_width(contract.action, joints)) == (state, action)
+
+
+@pytest.mark.parametrize("name", config_names("contracts"))
+def test_contract_that_is_saved_is_the_same_when_it_is_loaded(name: str, tmp_path: Path) -> None:
+    contract = load_contract(name)
+    save_contract(contract, tmp_path / "contract.yaml")
+    assert load_contract(str(tmp_path / "contract.yaml")) == contract
 
 
 # OpenVLA on Bridge

@@ -6,7 +6,14 @@ two contracts with the same hash are interchangeable for a checkpoint.
 
 from vla_ros.contract.action import ActionSpec, action_layout, action_width
 from vla_ros.contract.canonical import canonical_hash
-from vla_ros.contract.contract import Contract, describe, find_differences, find_mismatches, load_contract
+from vla_ros.contract.contract import (
+    Contract,
+    describe,
+    find_differences,
+    find_mismatches,
+    load_contract,
+    save_contract,
+)
 from vla_ros.contract.forms import ROTATION_WIDTH, RotationForm
 from vla_ros.contract.normalisation import Normalisation, NormalisationSpec
 from vla_ros.contract.observation import ImageSpec, ObservationSpec, StateItem, item_width, state_layout, state_width
@@ -35,6 +42,7 @@ __all__ = [
     "item_width",
     "load_contract",
     "load_rig",
+    "save_contract",
     "state_layout",
     "state_width",
 ]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from vla_ros.config import find_config, load
 from vla_ros.contract.action import ActionSpec
@@ -39,6 +42,11 @@ class Contract:
 def load_contract(name: str) -> Contract:
     """The contract of that name in `config/contracts`, or of that file."""
     return load(Contract, find_config("contracts", name))
+
+
+def save_contract(contract: Contract, path: Path) -> None:
+    """Writes a contract as the YAML file that `load_contract` reads, every value written out."""
+    path.write_text(yaml.safe_dump(_as_yaml(dataclasses.asdict(contract)), sort_keys=False), encoding="utf-8")
 
 
 def find_mismatches(rig: Rig, contract: Contract) -> list[str]:
@@ -77,6 +85,12 @@ def find_differences(a: Contract, b: Contract) -> list[str]:
 def describe(value: Any) -> str:
     """A contract or rig as sorted `key: value` lines, for diffs and for people."""
     return "\n".join(f"{key}: {text}" for key, text in _flatten("", value).items())
+
+
+def _as_yaml(item: Any) -> Any:
+    if isinstance(item, dict):
+        return {key: _as_yaml(value) for key, value in item.items()}
+    return [_as_yaml(entry) for entry in item] if isinstance(item, (list, tuple)) else item
 
 
 def _flatten(prefix: str, value: Any) -> dict[str, str]:

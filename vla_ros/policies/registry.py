@@ -8,8 +8,8 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from vla_ros.config import find_config, load
-from vla_ros.contract import Contract, load_contract
-from vla_ros.errors import UnknownNameError
+from vla_ros.contract import Contract, find_differences, load_contract
+from vla_ros.errors import ContractError, UnknownNameError
 from vla_ros.policies.base import Policy
 
 ENTRY_POINT_GROUP = "vla_ros.policies"
@@ -65,6 +65,8 @@ def make_policy(config: PolicyConfig) -> tuple[Policy, Contract]:
 
     Raises:
         UnknownNameError: for a kind that is neither built in nor installed.
+        ContractError: if the policy sees or does something else than the config's contract says, with the lines that
+            differ.
     """
     kinds = policy_kinds()
     if config.kind not in kinds:
@@ -75,4 +77,10 @@ def make_policy(config: PolicyConfig) -> tuple[Policy, Contract]:
     for part in attribute.split("."):
         factory = getattr(factory, part)
     policy: Policy = factory(contract, config.parameters)
+    differences = find_differences(contract, policy.contract)
+    if differences:
+        raise ContractError(
+            f"policy {config.name} asks for contract {contract.name} {contract.interface_hash}, and what was loaded is "
+            f"made for {policy.contract.name} {policy.contract.interface_hash}: {'; '.join(differences)}"
+        )
     return policy, contract
