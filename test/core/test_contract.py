@@ -319,6 +319,10 @@ def test_action_that_makes_no_sense_is_refused_with_the_reason(case: str) -> Non
         ({"state": [{"kind": "tcp_pose", "near_rotvec_rad": [3.0, 0, 0]}]}, "rotation is 'quat_xyzw'"),
         ({"state": [{"kind": "gripper", "gripper_entries": []}]}, "gripper_entries is empty"),
         ({"images": {"front": {"camera": "base", "jpeg_quality": 101}}}, "jpeg_quality 101"),
+        (
+            {"images": {"front": {"camera": "base", "flip": "mirror", "with_geometry": True}}},
+            "a mirrored image has no camera pose",
+        ),
         ({"images": {"front": {"camera": "base", "width": -1}}}, "size -1x0 is negative"),
     ],
 )

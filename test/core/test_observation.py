@@ -114,6 +114,15 @@ def test_jpeg_comes_after_the_flip_and_before_the_resize() -> None:
     np.testing.assert_array_equal(prepare_frame(frame_, spec).image, expected.image)
 
 
+def test_mirrored_image_has_left_and_right_exchanged_and_no_geometry() -> None:
+    frame_ = spot_frame(np.array([100.0, 80.0]), camera_from_fov(320, 240, 0.8))
+    mirrored = prepare_frame(frame_, ImageSpec("base", flip="mirror"))
+    np.testing.assert_array_equal(mirrored.image[:, 0], frame_.image[:, -1])
+    np.testing.assert_allclose(spot_centre(mirrored), [219.0, 80.0], atol=0.2)
+    assert mirrored.camera is None
+    assert mirrored.T_base_cam is None
+
+
 def test_preparing_leaves_the_frame_alone() -> None:
     frame = spot_frame(np.array([100.0, 80.0]), camera_from_fov(320, 240, 0.8))
     assert frame.camera is not None

@@ -20,7 +20,8 @@ class ImageSpec:
         height: likewise.
         resize: `squash` ignores the aspect ratio, `pad` keeps it with black bars, `crop` keeps it and cuts the rest.
         interpolation: OpenCV's name.
-        flip: `half_turn` for data recorded upside down.
+        flip: `half_turn` for data recorded upside down; `mirror` exchanges left and right, as in data that was recorded
+            bottom row first and then turned; no camera sees like that, so it has no geometry.
         with_geometry: whether the policy needs intrinsics and the camera's pose in base.
         if_absent: `refuse` to infer, or give it a `black` image.
         jpeg_quality: 1 to 100: the image goes once through JPEG after the flip and before it is resized, as those that
@@ -32,7 +33,7 @@ class ImageSpec:
     height: int = 0
     resize: Literal["squash", "pad", "crop"] = "squash"
     interpolation: Literal["area", "linear", "cubic", "lanczos"] = "area"
-    flip: Literal["none", "half_turn"] = "none"
+    flip: Literal["none", "half_turn", "mirror"] = "none"
     with_geometry: bool = False
     if_absent: Literal["refuse", "black"] = "refuse"
     jpeg_quality: int = 0
@@ -40,6 +41,8 @@ class ImageSpec:
     def __post_init__(self) -> None:
         if self.width < 0 or self.height < 0:
             raise ValueError(f"size {self.width}x{self.height} is negative; 0 keeps the camera's")
+        if self.flip == "mirror" and self.with_geometry:
+            raise ValueError("flip mirror with with_geometry: a mirrored image has no camera pose")
         if not 0 <= self.jpeg_quality <= 100:
             raise ValueError(f"jpeg_quality {self.jpeg_quality} isn't in 0 (no JPEG) to 100")
 

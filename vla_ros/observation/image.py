@@ -26,7 +26,7 @@ def prepare_frame(frame: CameraFrame, spec: ImageSpec) -> CameraFrame:
     """The frame as the contract wants it.
 
     A point of the scene that `frame` shows at a pixel is at the pixel of the result to which the result's own camera
-    model and pose project it; a half turn therefore turns the optical frame, too.
+    model and pose project it; a half turn therefore turns the optical frame, too, and a mirrored image has neither.
     """
     height, width = frame.image.shape[:2]
     wanted_width, wanted_height = spec.width or width, spec.height or height
@@ -35,6 +35,8 @@ def prepare_frame(frame: CameraFrame, spec: ImageSpec) -> CameraFrame:
         image = np.ascontiguousarray(image[::-1, ::-1])
         camera = None if camera is None else _turn_camera(camera)
         T_base_cam = None if T_base_cam is None else T_base_cam @ _HALF_TURN
+    elif spec.flip == "mirror":
+        image, camera, T_base_cam = np.ascontiguousarray(image[:, ::-1]), None, None
     if spec.jpeg_quality:
         image = _through_jpeg(image, spec.jpeg_quality)
     if (wanted_width, wanted_height) != (width, height):
