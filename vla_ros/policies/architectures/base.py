@@ -57,8 +57,8 @@ class Batch(_Tensors):
         inputs: what was seen.
         actions: (B, H, d) what was done, normalised.
         is_valid: (B, H) bool, False where an episode ended before the chunk did; those actions count for nothing.
-        target_xy: (B, cameras, 2) where in each image the thing meant is, from (0, 0), the upper left corner, to (1, 1),
-            the lower right one; None where nobody knows. Networks without an auxiliary loss ignore it.
+        target_xy: (B, cameras, 2) where in each image the thing meant is, from (0, 0), upper left corner, to (1, 1),
+            lower right; None where nobody knows. Networks without an auxiliary loss ignore it.
         target_visible: (B, cameras) bool, where `target_xy` counts; None if everywhere.
         target_pose: (B, k) where that thing is relative to the tool, normalised; None where nobody knows.
     """
@@ -172,6 +172,12 @@ def masked_mean(values: Tensor, is_counted: Tensor) -> Tensor:
     """Mean of (B, H, d) over the counted steps (B, H); 0 if none is, and values not counted may be anything finite."""
     weight = is_counted.to(values.dtype)[..., None]
     return (values * weight).sum() / (weight.sum() * values.shape[-1]).clamp(min=1.0)
+
+
+def refuse_prefix(model: Architecture, prefix: ActionPrefix | None) -> None:
+    """For `sample` of a network without prefix: raises ValueError if one is given all the same."""
+    if prefix is not None:
+        raise ValueError(f"{model.name} can't continue a prefix; ask supports_prefix first")
 
 
 def draw_normal(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from vla_ros.errors import InstructionError, did_you_mean
 
 # name -> "module:class"; a new network is a file and a line here, and the tests of all networks find it.
-ARCHITECTURES: dict[str, str] = {}
+ARCHITECTURES = {
+    "act": "vla_ros.policies.architectures.act:Act",
+    "bc": "vla_ros.policies.architectures.bc:Bc",
+}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,115 @@
+"""Images to features: a small residual convolution net that an instruction can steer, and keypoints of its maps."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vla_ros.policies.architectures.base import Inputs
+from vla_ros.policies.architectures.layers import InstructionEncoder
+from vla_ros.policies.architectures.spec import ModelSpec
+
+_GROUP = 8
+
+
+def check_channels(channels: tuple[int, ...]) -> None:
+    """Raises ValueError for channels that `ImageEncoder` can't have."""
+    if not channels or any(count < _GROUP or count % _GROUP for count in channels):
+        raise ValueError(f"channels {channels}: at least one stage is needed, each a multiple of {_GROUP}")
+
+
+class FilmBlock(nn.Module):
+    """Two convolutions with a shortcut, scaled and shifted per channel by a condition, if there is one.
+
+    Source: FiLM, Perez et al. 2017, arXiv 1709.07871, figure 3.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, condition_width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
+        self.first_norm = nn.GroupNorm(channels_out // _GROUP, channels_out)
+        self.second = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
+        self.second_norm = nn.GroupNorm(channels_out // _GROUP, channels_out)
+        self.film = nn.Linear(condition_width, 2 * channels_out) if condition_width else None
+        is_same = stride == 1 and channels_in == channels_out
+        self.shortcut = nn.Identity() if is_same else nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        y = self.second_norm(self.second(F.relu(self.first_norm(self.first(x)))))
+        if self.film is not None:
+            scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
+            y = y * (1.0 + scale) + shift
+        return F.relu(y + self.shortcut(x))
+
+
+class ImageEncoder(nn.Module):
+    """(B, 3, h, w) in [0, 1] to (B, channels[-1], h', w'); every stage halves the size.
+
+    Args:
+        channels: of the stages.
+        condition_width: width of the vector that steers it, 0 for none.
+    """
+
+    def __init__(self, channels: tuple[int, ...], condition_width: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels[0], 5, 2, 2)
+        pairs = zip(channels, (*channels[1:], channels[-1]), strict=True)
+        # The last block keeps the size, so that even a single stage has one.
+        strides = [2] * (len(channels) - 1) + [1]
+        self.blocks = nn.ModuleList(
+            FilmBlock(before, after, stride, condition_width)
+            for (before, after), stride in zip(pairs, strides, strict=True)
+        )
+
+    def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
+        x = F.relu(self.stem(2.0 * image - 1.0))
+        for block in self.blocks:
+            x = block(x, condition)
+        return x
+
+
+def cell_centres(height: int, width: int, like: Tensor) -> Tensor:
+    """(height, width, 2) centres x, y of a grid's cells over an image from (0, 0) to (1, 1)."""
+    y = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) / height
+    x = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) / width
+    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1)
+
+
+def soft_argmax(logits: Tensor) -> Tensor:
+    """(..., h, w) to the expected position (..., 2) under the softmax over the grid.
+
+    Source: Levine et al. 2016, arXiv 1504.00702, section 5.1.
+    """
+    centres = cell_centres(logits.shape[-2], logits.shape[-1], logits)
+    return logits.flatten(-2).softmax(-1) @ centres.flatten(0, 1)
+
+
+class SceneEncoder(nn.Module):
+    """Images, state and instruction to one vector (B, width), by keypoints (soft argmax) of every camera.
+
+    Args:
+        spec: of the network.
+        channels: of every camera's `ImageEncoder`.
+        keypoints: per camera.
+        width: of the vector.
+        heads: of the instruction's attention.
+    """
+
+    def __init__(self, spec: ModelSpec, channels: tuple[int, ...], keypoints: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.instruction = InstructionEncoder(spec, width, heads) if spec.takes_language else None
+        condition_width = width if spec.takes_language else 0
+        self.cameras = nn.ModuleList(ImageEncoder(channels, condition_width) for _ in spec.images)
+        # Its bias would move all cells alike, which a softmax doesn't see.
+        self.keypoints = nn.ModuleList(nn.Conv2d(channels[-1], keypoints, 1, bias=False) for _ in spec.images)
+        features = 2 * keypoints * len(spec.images) + spec.state_width + condition_width
+        self.output = nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        condition = None if self.instruction is None else self.instruction(inputs.words)
+        features = [inputs.state] if condition is None else [inputs.state, condition]
+        for i, (camera, keypoints) in enumerate(zip(self.cameras, self.keypoints, strict=True)):
+            points = soft_argmax(keypoints(camera(inputs.images[:, i], condition)))
+            features.append(2.0 * points.flatten(1) - 1.0)
+        return self.output(torch.cat(features, dim=1))
