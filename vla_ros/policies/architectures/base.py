@@ -83,11 +83,6 @@ class ActionPrefix(_Tensors):
     actions: Tensor
     count: Tensor
 
-    @property
-    def mask(self) -> Tensor:
-        """(B, H) bool, True at the decided steps."""
-        return torch.arange(self.actions.shape[1], device=self.count.device) < self.count[:, None]
-
 
 class Architecture(nn.Module, ABC):
     """A network from images, state and words to a chunk of actions.
@@ -180,14 +175,25 @@ def refuse_prefix(model: Architecture, prefix: ActionPrefix | None) -> None:
         raise ValueError(f"{model.name} can't continue a prefix; ask supports_prefix first")
 
 
+def hold_last_valid(actions: Tensor, is_valid: Tensor) -> Tensor:
+    """Actions (B, H, d) in which the last valid one goes on where (B, H) says there is none; zeros before the first.
+
+    For networks whose steps see each other: what the padding holds must not show in the steps that count.
+    """
+    steps = torch.arange(actions.shape[1], device=actions.device)
+    last = torch.where(is_valid, steps, -1).cummax(dim=1).values[..., None]
+    held = actions.gather(1, last.clamp(min=0).expand_as(actions))
+    return torch.where(last < 0, 0.0, held)
+
+
 def draw_normal(like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal noise of a tensor's shape, on its device, the same for a generator's state on every device."""
     return torch.randn(like.shape, generator=generator, device=generator.device).to(like)
 
 
-def draw_uniform(size: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    """(size,) numbers from [0, 1), on a tensor's device."""
-    return torch.rand(size, generator=generator, device=generator.device).to(like)
+def no_prefix(actions: Tensor) -> ActionPrefix:
+    """A prefix of 0 steps, for actions of that shape."""
+    return ActionPrefix(actions, torch.zeros(len(actions), dtype=torch.int64, device=actions.device))
 
 
 def architecture_class(name: str) -> type[Architecture]:

@@ -11,6 +11,8 @@ from vla_ros.errors import InstructionError, did_you_mean
 ARCHITECTURES = {
     "act": "vla_ros.policies.architectures.act:Act",
     "bc": "vla_ros.policies.architectures.bc:Bc",
+    "diffusion": "vla_ros.policies.architectures.diffusion:DiffusionPolicy",
+    "flow_vla": "vla_ros.policies.architectures.flow_vla:FlowVla",
 }
 
 

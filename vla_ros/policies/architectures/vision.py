@@ -10,13 +10,14 @@ from vla_ros.policies.architectures.base import Inputs
 from vla_ros.policies.architectures.layers import InstructionEncoder
 from vla_ros.policies.architectures.spec import ModelSpec
 
-_GROUP = 8
+# Channels normalised together.
+GROUP = 8
 
 
 def check_channels(channels: tuple[int, ...]) -> None:
     """Raises ValueError for channels that `ImageEncoder` can't have."""
-    if not channels or any(count < _GROUP or count % _GROUP for count in channels):
-        raise ValueError(f"channels {channels}: at least one stage is needed, each a multiple of {_GROUP}")
+    if not channels or any(count < GROUP or count % GROUP for count in channels):
+        raise ValueError(f"channels {channels}: at least one stage is needed, each a multiple of {GROUP}")
 
 
 class FilmBlock(nn.Module):
@@ -28,9 +29,9 @@ class FilmBlock(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, stride: int, condition_width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
-        self.first_norm = nn.GroupNorm(channels_out // _GROUP, channels_out)
+        self.first_norm = nn.GroupNorm(channels_out // GROUP, channels_out)
         self.second = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
-        self.second_norm = nn.GroupNorm(channels_out // _GROUP, channels_out)
+        self.second_norm = nn.GroupNorm(channels_out // GROUP, channels_out)
         self.film = nn.Linear(condition_width, 2 * channels_out) if condition_width else None
         is_same = stride == 1 and channels_in == channels_out
         self.shortcut = nn.Identity() if is_same else nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
@@ -83,6 +84,39 @@ def soft_argmax(logits: Tensor) -> Tensor:
     """
     centres = cell_centres(logits.shape[-2], logits.shape[-1], logits)
     return logits.flatten(-2).softmax(-1) @ centres.flatten(0, 1)
+
+
+def bilinear_targets(xy: Tensor, height: int, width: int) -> Tensor:
+    """Positions (..., 2) in [0, 1] to distributions over a grid (..., height, width).
+
+    The four cells whose centres are nearest share a position bilinearly, so that the mean of the centres under the
+    distribution is the position; outside of the outermost centres it is moved onto them.
+    """
+    size = xy.new_tensor([width, height])
+    place = (xy * size - 0.5).clamp(min=0.0).minimum(size - 1.0)
+    weight_x = (1.0 - (place[..., :1] - torch.arange(width, device=xy.device)).abs()).clamp(min=0.0)
+    weight_y = (1.0 - (place[..., 1:] - torch.arange(height, device=xy.device)).abs()).clamp(min=0.0)
+    return weight_y[..., :, None] * weight_x[..., None, :]
+
+
+def localisation_loss(logits: Tensor, xy: Tensor, is_visible: Tensor | None) -> Tensor:
+    """How badly a grid of logits says where something is in the image.
+
+    Cross-entropy against bilinear soft targets plus the L1 distance of the soft argmax, averaged over what is visible.
+
+    Args:
+        logits: (B, n, h, w).
+        xy: (B, n, 2) in [0, 1].
+        is_visible: (B, n) bool, None if all are.
+    """
+    height, width = logits.shape[-2:]
+    targets = bilinear_targets(xy, height, width)
+    cross_entropy = -(targets.flatten(-2) * logits.flatten(-2).log_softmax(-1)).sum(-1)
+    centres = cell_centres(height, width, xy)
+    reachable = xy.maximum(centres[0, 0]).minimum(centres[-1, -1])
+    distance = (soft_argmax(logits) - reachable).abs().sum(-1)
+    weight = torch.ones_like(distance) if is_visible is None else is_visible.to(distance.dtype)
+    return ((cross_entropy + distance) * weight).sum() / weight.sum().clamp(min=1.0)
 
 
 class SceneEncoder(nn.Module):
