@@ -158,6 +158,29 @@ def test_generative_networks_draw_both_of_two_ways_where_bc_takes_the_middle():
         assert ((drawn.abs() - 1.0).abs() < 0.3).float().mean() > 0.8, network.name
 
 
+@pytest.mark.parametrize(("name", "part", "clean"), [("flow_vla", "flow", 1.0), ("diffusion", "denoiser", -1)])
+def test_committed_steps_are_given_without_noise_and_what_is_said_of_them_isnt_learned(name, part, clean):
+    torch.manual_seed(0)
+    cls = architecture_class(name)
+    network = cls(SPEC, cls.config_class(width=16, heads=2, channels=(8,), draws=16, prefix_steps=2))
+    batch, seen = one_batch(), []
+
+    def exaggerate(module, inputs, output):
+        seen.append(inputs[:2])
+        return output + 1e3 * (inputs[1] == clean)[..., None]
+
+    with torch.no_grad():
+        usual = network.losses(batch, torch.Generator().manual_seed(0))["total"]
+        getattr(network, part).register_forward_hook(exaggerate)
+        assert network.losses(batch, torch.Generator().manual_seed(0))["total"] == usual
+    ((given, time),) = seen
+    is_clean, actions = time == clean, batch.actions.repeat_interleave(16, dim=0)
+    assert set(is_clean.sum(1).tolist()) == {0, 1, 2}
+    assert torch.equal(is_clean, is_clean.cummin(dim=1).values)
+    assert torch.equal(given[is_clean], actions[is_clean])
+    assert not torch.isclose(given[~is_clean], actions[~is_clean], atol=1e-6).all(dim=1).any()
+
+
 def test_masked_mean_counts_only_what_is_counted():
     values = torch.tensor([[[1.0, 3.0], [1e30, 1e30]], [[5.0, 7.0], [9.0, 11.0]]])
     assert float(masked_mean(values, torch.tensor([[True, False], [True, True]]))) == pytest.approx(6.0)
@@ -237,6 +260,12 @@ def test_flow_vla_learns_to_find_what_is_named():
     assert float((distance < 0.15).float().mean()) > 0.85
     # Asked for the other one, it goes elsewhere.
     assert float(((other - batch.target_xy[:, 0]).norm(dim=1) > 0.2).float().mean()) > 0.85
+
+
+def test_flow_vla_is_small_with_two_cameras():
+    spec = ModelSpec(("base", "wrist"), (96, 96), 9, 7, 8, tuple(f"word{i}" for i in range(20)), 10)
+    count = sum(parameter.numel() for parameter in FlowVla(spec, FlowVlaConfig()).parameters())
+    assert 1.0e6 < count < 1.6e6
 
 
 def two_squares(count: int, generator: Any) -> Batch:

@@ -176,9 +176,9 @@ class _ContextEncoder(nn.Module):
         self.keypoint_names = nn.Parameter(0.02 * torch.randn(len(spec.images) * config.keypoints, width))
         self.from_state = nn.Linear(spec.state_width, width)
         self.to_pose = nn.Sequential(
-            nn.Linear((len(spec.images) * config.keypoints + 1) * width, width),
+            nn.Linear((len(spec.images) * config.keypoints + 1) * width, width // 2),
             nn.GELU(),
-            nn.Linear(width, config.target_pose_width),
+            nn.Linear(width // 2, config.target_pose_width),
         )
         self.from_pose = nn.Linear(config.target_pose_width, width)
         self.norm = nn.LayerNorm(width)

@@ -61,7 +61,7 @@ def save_weights(model: Architecture, path: Path) -> None:
 
 
 def load_weights(model: Architecture, path: Path) -> None:
-    """Reads weights that `save_weights` wrote; all must be there, of the right shape and finite, and no others.
+    """Reads weights that `save_weights` wrote; all must be there, in shape, type and finite, and no others.
 
     Raises:
         ConfigError: naming the first tensor that doesn't fit; the model is untouched then.
@@ -82,6 +82,9 @@ def load_weights(model: Architecture, path: Path) -> None:
         if tensors[name].shape != wanted[name].shape:
             shapes = f"{tuple(tensors[name].shape)}, needs {tuple(wanted[name].shape)}"
             raise ConfigError(str(path), f"tensor {name!r} has the shape {shapes}", mend)
+        if tensors[name].dtype != wanted[name].dtype:
+            types = f"{tensors[name].dtype}, needs {wanted[name].dtype}"
+            raise ConfigError(str(path), f"tensor {name!r} is of {types}", "convert it, knowing what that does")
         if not bool(torch.isfinite(tensors[name]).all()):
             raise ConfigError(str(path), f"tensor {name!r} holds NaN or infinity", "train again, or take an older file")
     model.load_state_dict(tensors)

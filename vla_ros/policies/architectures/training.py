@@ -45,7 +45,7 @@ def train_step(
             raise TrainingError(
                 f"loss {name!r} of {model.name} is {figure}; look for NaN in the batch, or learn slower"
             )
-    losses["total"].backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(losses["total"])
     figures["gradient_norm"] = float(nn.utils.clip_grad_norm_(model.parameters(), max_gradient_norm))
     if not figures["gradient_norm"] < float("inf"):
         raise TrainingError(f"gradient of {model.name} has the norm {figures['gradient_norm']}; learn slower")
