@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_ros.evaluation.episode_log import EpisodeLog, EpisodeRecorder, Samples
-from vla_ros.evaluation.files import whole_file
+from vla_ros.files import whole_file
 
 MS = 1_000_000
 T0_NS = 1_763_800_000_123_456_789

@@ -15,7 +15,7 @@ from vla_ros.benchmarks.options import Options
 from vla_ros.benchmarks.registry import BENCHMARKS, load_benchmark
 from vla_ros.benchmarks.requirement import Outcome, judge
 from vla_ros.errors import ConfigError, VlaRosError
-from vla_ros.evaluation.files import whole_file
+from vla_ros.files import whole_file
 
 _EPILOG = """\
 Without NAME it says which benchmarks there are. What is compared runs interleaved, with an A/A control; every figure is

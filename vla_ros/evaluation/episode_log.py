@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from vla_ros.evaluation.differences import StampArray, mean_derivatives
-from vla_ros.evaluation.files import whole_file
+from vla_ros.files import whole_file
 from vla_ros.types import FloatArray
 
 EpisodeOutcome = Literal["success", "failure", "timeout"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from vla_ros.errors import MissingDependencyError
 from vla_ros.evaluation.episode_log import EpisodeLog
-from vla_ros.evaluation.files import whole_file
+from vla_ros.files import whole_file
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray
 

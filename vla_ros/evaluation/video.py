@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from vla_ros.errors import MissingDependencyError, VlaRosError
-from vla_ros.evaluation.files import whole_file
+from vla_ros.files import whole_file
 from vla_ros.types import ImageArray
 
 _MIN_HEIGHT = 240  # Smaller images are enlarged, so that the text can be read.

@@ -16,11 +16,11 @@ from vla_ros.config import package_share
 from vla_ros.contract import Rig, find_mismatches, load_contract, load_rig
 from vla_ros.errors import ConfigError, ContractError, VlaRosError
 from vla_ros.evaluation.episode_log import EpisodeLog, EpisodeRecorder
-from vla_ros.evaluation.files import whole_file
 from vla_ros.evaluation.limits_judge import LimitReport, judge_limits
 from vla_ros.evaluation.plots import plot_joints
 from vla_ros.evaluation.summary import Timing, summarise
 from vla_ros.evaluation.video import VideoWriter, caption
+from vla_ros.files import whole_file
 from vla_ros.launching.environment import defaults_without_ros
 from vla_ros.launching.resolve import resolve
 from vla_ros.launching.supervisor import Supervisor

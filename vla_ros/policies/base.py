@@ -26,9 +26,16 @@ class InferenceContext:
 
 @runtime_checkable
 class Policy(Protocol):
-    """An instruction and observations in, action chunks out. Called from one thread only."""
+    """An instruction and observations in, action chunks out.
 
-    contract: Contract
+    Any thread may call it, not only the one that made it. Calls never overlap: `make_policy` puts a lock around every
+    policy, so that one called while another runs waits for it, and each answers as if it had come alone. Who makes a
+    policy in another way keeps to one call at a time.
+    """
+
+    @property
+    def contract(self) -> Contract:
+        """What it observes and does."""
 
     def reset(self, task: str, seed: int) -> None:
         """Starts on a task and forgets everything of the last one.

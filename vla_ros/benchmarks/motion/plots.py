@@ -12,7 +12,7 @@ import numpy as np
 from vla_ros.benchmarks.motion.tracking import LENGTH_M, OURS
 from vla_ros.benchmarks.options import Result
 from vla_ros.errors import MissingDependencyError
-from vla_ros.evaluation.files import whole_file
+from vla_ros.files import whole_file
 
 # Colours that people with any colour vision tell apart (P. Tol, 2021, "bright").
 _OURS_COLOUR = "#EE6677"

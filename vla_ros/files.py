@@ -1,0 +1,59 @@
+"""Files and folders that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a path beside `path` to write to, which takes its place when the block ends without an error.
+
+    Folders above it are made. Who reads `path` meanwhile sees what was there before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Gives an empty folder beside `path` to fill, which takes its place when the block ends without an error.
+
+    Folders above it are made; what was at `path` goes. A process that is killed at any moment leaves the old folder,
+    the new one or, between two renames, none, but never a part of one; what it had written lies beside it, hidden.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = (path.with_name(f".{path.name}.{os.getpid()}.{ending}") for ending in ("partial", "old"))
+    for left_over in (partial, old):
+        shutil.rmtree(left_over, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        for file in partial.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        if path.exists():
+            path.rename(old)
+        partial.rename(path)
+        _flush(path.parent)
+    finally:
+        for left_over in (partial, old):
+            shutil.rmtree(left_over, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """To the disk: else a loss of power can leave the new name with empty files."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
