@@ -1,10 +1,11 @@
-"""What tests that run ROS share: a ROS domain of their own, and processes that don't outlive them."""
+"""What tests share: a ROS domain of their own, processes that don't outlive them, and small checkpoints."""
 
 from __future__ import annotations
 
 import vla_ros.sim  # isort: skip # Settles MUJOCO_GL before anything imports mujoco.  # noqa: F401
 
 import ctypes
+import dataclasses
 import itertools
 import os
 import signal
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vla_ros.launching.environment import defaults_without_ros
@@ -285,3 +287,80 @@ def make_peer(ros_domain: int | None) -> Iterator[Callable[[str], Peer]]:
 def make_module_peer(module_domain: int) -> Iterator[Callable[[str], Peer]]:
     """Makes nodes for all tests of a module."""
     yield from _peers()
+
+
+class TinyCheckpoints:
+    """Checkpoints of own networks with random weights, small enough to be made on the spot.
+
+    Settings that networks share are made small; a new network needs no line here, but its defaults may cost seconds.
+    """
+
+    SETTINGS: Mapping[str, Any] = {
+        "width": 16, "heads": 2, "mlp_width": 16, "layers": 1, "posterior_layers": 1, "encoder_layers": 1,
+        "decoder_layers": 1, "latent_width": 4, "keypoints": 2, "channels": (8, 16), "steps": 2,
+    }  # fmt: skip
+    WORDS = ("block", "blue", "green", "left", "pick", "push", "reach", "red", "the", "up")
+    SIZE, HORIZON = 32, 6
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[tuple[str, bool], Path] = {}
+
+    def get(self, architecture: str, *, is_exported: bool = False) -> Path:
+        """The folder of one, made once a session; not to be written to."""
+        key = (architecture, is_exported)
+        if key not in self._made:
+            folder = self._folder / f"{architecture}{'_exported' * is_exported}"
+            self.write(folder, architecture)
+            if is_exported:
+                self.export(folder)
+            self._made[key] = folder
+        return self._made[key]
+
+    def write(self, folder: Path, architecture: str, *, seed: int = 0, **settings: Any) -> Path:
+        """Writes one; settings come before the small ones."""
+        torch = pytest.importorskip("torch")
+        from vla_ros.policies.architectures.base import architecture_class
+        from vla_ros.policies.architectures.spec import ModelSpec
+        from vla_ros.policies.normalisation import Statistics
+        from vla_ros.policies.torch_model import save_policy
+
+        spec = ModelSpec(("base", "wrist"), (self.SIZE, self.SIZE), 8, 7, self.HORIZON, self.WORDS, max_words=8)
+        network = architecture_class(architecture)
+        names = {field.name for field in dataclasses.fields(network.config_class)}
+        chosen = {key: value for key, value in {**self.SETTINGS, **settings}.items() if key in names}
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = network(spec, network.config_class(**chosen))
+        rng = np.random.default_rng(seed)
+        statistics = {
+            "state": Statistics.from_samples(rng.standard_normal((50, 8))),
+            "action": Statistics.from_samples(0.02 * rng.standard_normal((50, 7))),
+        }
+        save_policy(folder, model, self.contract(), statistics)
+        return folder
+
+    def export(self, folder: Path) -> Path:
+        """Exports one to ONNX."""
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(package)
+        from vla_ros.policies.export import export_onnx
+
+        return export_onnx(folder)
+
+    def contract(self) -> Any:
+        """What they were trained under: two images, pose and gripper in; moves relative to the observation out."""
+        from vla_ros import contract as c
+
+        images = {name: c.ImageSpec(name, self.SIZE, self.SIZE) for name in ("base", "wrist")}
+        return c.Contract(
+            "tiny",
+            c.ObservationSpec(images, (c.StateItem("tcp_pose"), c.StateItem("gripper")), "base"),
+            c.ActionSpec("tool", "observation", 0.1, rotation="rotvec"),
+            c.Normalisation(c.NormalisationSpec("mean_std"), c.NormalisationSpec("min_max")),
+        )
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> TinyCheckpoints:
+    return TinyCheckpoints(tmp_path_factory.mktemp("checkpoints"))

@@ -1,9 +1,11 @@
-"""Every policy in config/policies: a new one is tested by being added."""
+"""Every policy in config/policies, and every own network with random weights: a new one is tested by being added."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -28,11 +30,6 @@ BLOCKS = {(200, 30, 30): (0.42, -0.12, 0.3), (30, 170, 40): (0.50, 0.02, 0.0), (
 CORNERS = 0.04 * np.array(list(itertools.product((-0.5, 0.5), (-0.5, 0.5), (0.0, 1.0))))
 ROTATION_SIZE = {"rotvec": 3, "rpy": 3, "quat_xyzw": 4, "rot6d": 6, "rot6d_rows": 6}
 HOME = make_pose(np.array([0.47, 0.0, 0.38]), np.diag([1.0, -1.0, -1.0]))
-
-
-@pytest.fixture(params=config_names("policies"))
-def config(request: pytest.FixtureRequest) -> PolicyConfig:
-    return load_policy_config(request.param)
 
 
 def make(config: PolicyConfig) -> tuple[Policy, Contract]:
@@ -91,9 +88,9 @@ def test_there_are_policies() -> None:
     assert "scripted_visual" in config_names("policies")
 
 
-def test_a_policy_is_called_what_its_file_is_called(config: PolicyConfig) -> None:
-    assert load_policy_config(config.name).name == config.name
-    assert config.name in config_names("policies")
+@pytest.mark.parametrize("name", config_names("policies"))
+def test_a_policy_is_called_what_its_file_is_called(name: str) -> None:
+    assert load_policy_config(name).name == name
 
 
 def test_policy_has_the_protocol_and_carries_its_contract(config: PolicyConfig) -> None:
@@ -150,6 +147,31 @@ def test_policy_leaves_its_observation_alone(config: PolicyConfig) -> None:
 
     for one, other in zip(arrays(seen), arrays(twin), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_policy_answers_in_another_thread_than_the_one_that_made_it(config: PolicyConfig) -> None:
+    (one, contract), (other, _) = make(config), make(config)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        elsewhere = thread.submit(answers, other, contract, TASKS[0], 7).result()
+    assert_same(answers(one, contract, TASKS[0], 7), elsewhere)
+
+
+def test_overlapping_calls_answer_as_if_one_had_come_after_the_other(config: PolicyConfig) -> None:
+    (one, contract), (other, _) = make(config), make(config)
+    observation, calls = observe(contract, 0, TASKS[0]), 8
+    for policy in (one, other):
+        policy.reset(TASKS[0], 7)
+    in_turn = [one.infer(observation, InferenceContext()).actions for _ in range(calls)]
+    begin = threading.Barrier(calls)
+
+    def call(_: int) -> FloatArray:
+        begin.wait()
+        return other.infer(observation, InferenceContext()).actions
+
+    with ThreadPoolExecutor(max_workers=calls) as threads:
+        at_once = list(threads.map(call, range(calls)))
+    # Which call came first isn't known, so the answers are the same up to their order.
+    assert sorted(a.tobytes() for a in at_once) == sorted(a.tobytes() for a in in_turn)
 
 
 @pytest.mark.parametrize("task", ["", "  "])
