@@ -298,6 +298,7 @@ class TinyCheckpoints:
     SETTINGS: Mapping[str, Any] = {
         "width": 16, "heads": 2, "mlp_width": 16, "layers": 1, "posterior_layers": 1, "encoder_layers": 1,
         "decoder_layers": 1, "latent_width": 4, "keypoints": 2, "channels": (8, 16), "steps": 2,
+        "unet_channels": (8, 16), "transformer_layers": 1,
     }  # fmt: skip
     WORDS = ("block", "blue", "green", "left", "pick", "push", "reach", "red", "the", "up")
     SIZE, HORIZON = 32, 6
@@ -323,6 +324,7 @@ class TinyCheckpoints:
         from vla_ros.policies.architectures.base import architecture_class
         from vla_ros.policies.architectures.spec import ModelSpec
         from vla_ros.policies.normalisation import Statistics
+        from vla_ros.policies.statistics_file import CheckpointStatistics
         from vla_ros.policies.torch_model import save_policy
 
         spec = ModelSpec(("base", "wrist"), (self.SIZE, self.SIZE), 8, 7, self.HORIZON, self.WORDS, max_words=8)
@@ -333,11 +335,12 @@ class TinyCheckpoints:
             torch.manual_seed(seed)
             model = network(spec, network.config_class(**chosen))
         rng = np.random.default_rng(seed)
-        statistics = {
-            "state": Statistics.from_samples(rng.standard_normal((50, 8))),
-            "action": Statistics.from_samples(0.02 * rng.standard_normal((50, 7))),
-        }
-        save_policy(folder, model, self.contract(), statistics)
+        contract = self.contract()
+        state, action = rng.standard_normal((50, 8)), 0.02 * rng.standard_normal((50, 7))
+        statistics = CheckpointStatistics(
+            Statistics.from_samples(state), Statistics.from_samples(action), "random", contract.interface_hash
+        )
+        save_policy(folder, model, contract, statistics)
         return folder
 
     def export(self, folder: Path) -> Path:

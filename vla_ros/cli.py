@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "run the whole stack in simulation on an instruction and judge it",
     "doctor": "say what is installed, what is missing, and the command that mends it",
     "launch": "run a ROS 2 XML launch file, with or without ROS",
+    "policies": "say which policies can be run here and why others can't; export checkpoints",
     "swap": "let another policy of the running stack move the arm",
 }
 

@@ -36,6 +36,7 @@ from vla_ros.policies.checkpoint import Checkpoint, write_checkpoint
 from vla_ros.policies.learned import LearnedPolicy
 from vla_ros.policies.model_runtime import ModelInputs, ModelPrefix
 from vla_ros.policies.normalisation import Statistics
+from vla_ros.policies.statistics_file import CheckpointStatistics
 from vla_ros.types import ActionChunk, CameraFrame, Observation, ToolChunk
 
 SECOND = 1_000_000_000
@@ -50,10 +51,9 @@ CONTRACT = Contract(
     ActionSpec("tool", "observation", 0.1, rotation="rotvec"),
     Normalisation(NormalisationSpec("mean_std"), NormalisationSpec("min_max")),
 )
-STATISTICS = {
-    "state": Statistics.from_samples(RNG.standard_normal((30, 7))),
-    "action": Statistics.from_samples(0.05 * RNG.standard_normal((30, 7))),
-}
+STATE, ACTION = (Statistics.from_samples(scale * RNG.standard_normal((30, 7))) for scale in (1.0, 0.05))
+STATISTICS = CheckpointStatistics(STATE, ACTION, "test", "")
+NO_STATISTICS = CheckpointStatistics(None, None, "test", "")
 # The network's order of images isn't the contract's.
 SPEC = ModelSpec(("base", "wrist"), (8, 12), 7, 7, 5, ("block", "red", "the", "touch"), 4)
 HOME = make_pose(np.array([0.4, 0.0, 0.3]), np.diag([1.0, -1.0, -1.0]))
@@ -119,9 +119,8 @@ def test_state_is_normalised_and_actions_are_unnormalised_by_the_checkpoints_sta
     policy, network = make(tmp_path)
     network.answer = RNG.uniform(-1.0, 1.0, (5, 7))
     chunk = policy.infer(observe(), InferenceContext())
-    state, action = STATISTICS["state"], STATISTICS["action"]
-    np.testing.assert_allclose(network.seen[0][0].state[0], (np.arange(7.0) - state.mean) / state.std, rtol=1e-6)
-    wanted = action.minimum + 0.5 * (network.answer + 1.0) * (action.maximum - action.minimum)
+    np.testing.assert_allclose(network.seen[0][0].state[0], (np.arange(7.0) - STATE.mean) / STATE.std, rtol=1e-6)
+    wanted = ACTION.minimum + 0.5 * (network.answer + 1.0) * (ACTION.maximum - ACTION.minimum)
     # What the network says is float32.
     np.testing.assert_allclose(chunk.actions, wanted, atol=1e-7)
     assert chunk.actions.dtype == np.float64
@@ -194,10 +193,10 @@ def test_joints_may_be_any_number_that_the_network_has(tmp_path: Path) -> None:
     observation = dataclasses.replace(CONTRACT.observation, state=(StateItem("joint_positions"), StateItem("gripper")))
     contract = Contract("joints", observation, ActionSpec("joint", "observation", 0.1), Normalisation())
     spec = dataclasses.replace(SPEC, state_width=8, action_width=8)
-    make(tmp_path, contract=contract, spec=spec, statistics={})
+    make(tmp_path, contract=contract, spec=spec, statistics=NO_STATISTICS)
     contract = dataclasses.replace(contract, action=ActionSpec("joint", "observation", 0.1, gripper="none"))
     with pytest.raises(ContractError, match="the state has 1 numbers and 1 for each joint, the network's 1"):
-        make(tmp_path, contract=contract, spec=dataclasses.replace(spec, state_width=1), statistics={})
+        make(tmp_path, contract=contract, spec=dataclasses.replace(spec, state_width=1), statistics=NO_STATISTICS)
 
 
 def test_history_that_the_network_does_not_take_is_refused(tmp_path: Path) -> None:
@@ -356,12 +355,15 @@ def test_a_device_that_is_not_there_is_refused(tiny_checkpoints: Any) -> None:
         run(tiny_checkpoints.get("bc"), device="cuda")
 
 
-def test_guided_answers_come_near_the_prefix_where_unguided_ones_do_not(tiny_checkpoints: Any) -> None:
+@pytest.mark.parametrize("architecture", ["flow_vla", "diffusion"])
+def test_guided_answers_come_near_the_prefix_where_unguided_ones_do_not(
+    tiny_checkpoints: Any, architecture: str
+) -> None:
     from vla_ros.policies.checkpoint import read_checkpoint
     from vla_ros.policies.torch_model import TorchModel, load_model
 
     # Many steps: guidance is a flow, and coarse steps follow it only roughly.
-    network = TorchModel(load_model(read_checkpoint(tiny_checkpoints.get("flow_vla")), 50), "cpu", 1, "guided")
+    network = TorchModel(load_model(read_checkpoint(tiny_checkpoints.get(architecture)), 50), "cpu", 1, "guided")
     rng = np.random.default_rng(0)
     inputs = ModelInputs(
         rng.random((1, 2, 3, 32, 32), dtype=np.float32), rng.standard_normal((1, 8), dtype=np.float32),

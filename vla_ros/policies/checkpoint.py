@@ -25,18 +25,14 @@ import yaml
 from vla_ros import __version__
 from vla_ros.config import build, load
 from vla_ros.contract import Contract, canonical_hash, find_differences
-from vla_ros.errors import ConfigError, ContractError, did_you_mean
+from vla_ros.errors import ConfigError, ContractError
 from vla_ros.files import whole_folder
 from vla_ros.policies.architectures.spec import ModelSpec
-from vla_ros.policies.normalisation import Statistics
+from vla_ros.policies.statistics_file import STATISTICS_FILE as STATISTICS
+from vla_ros.policies.statistics_file import CheckpointStatistics
 
-POLICY, CONTRACT, STATISTICS, WEIGHTS, ONNX = (
-    "policy.json", "contract.yaml", "statistics.json", "model.safetensors", "model.onnx",
-)  # fmt: skip
+POLICY, CONTRACT, WEIGHTS, ONNX = "policy.json", "contract.yaml", "model.safetensors", "model.onnx"
 FORMAT = 1
-# What statistics.json has: of the state vector and of the action, each over all of the training data's samples.
-STATE, ACTION = "state", "action"
-_STATISTICS_KEYS = {field.name for field in dataclasses.fields(Statistics)}
 _CHUNK_BYTES = 1 << 20
 _COPY = "copy it again, whole, from where it was trained"
 
@@ -82,13 +78,13 @@ class Checkpoint:
         folder: where it lies.
         card: what it is.
         contract: what it was trained under.
-        statistics: by `state` and `action`; what isn't normalised needs none.
+        statistics: with which its training data was normalised.
     """
 
     folder: Path
     card: ModelCard
     contract: Contract
-    statistics: Mapping[str, Statistics]
+    statistics: CheckpointStatistics
 
     @property
     def description(self) -> dict[str, Any]:
@@ -121,11 +117,6 @@ class Checkpoint:
         )
 
 
-def stats_hash(statistics: Mapping[str, Statistics]) -> str:
-    """Sixteen hex digits over all statistics of a checkpoint."""
-    return canonical_hash({name: item.stats_hash() for name, item in statistics.items()})
-
-
 def file_hash(path: Path) -> str:
     """SHA-256 of a file in hex."""
     digest = hashlib.sha256()
@@ -142,7 +133,7 @@ def write_checkpoint(
     config: Mapping[str, Any],
     spec: ModelSpec,
     contract: Contract,
-    statistics: Mapping[str, Statistics],
+    statistics: CheckpointStatistics,
     write_weights: Callable[[Path], None],
 ) -> Checkpoint:
     """Writes a checkpoint, whole or not at all; what was at `folder` is replaced.
@@ -153,15 +144,13 @@ def write_checkpoint(
         config: the architecture's configuration, as JSON has it.
         spec: what goes in and comes out.
         contract: of the training data.
-        statistics: by `state` and `action`.
+        statistics: of the training data.
         write_weights: writes model.safetensors at the path it is given.
     """
     with whole_folder(folder) as partial:
         write_weights(partial / WEIGHTS)
         (partial / CONTRACT).write_text(contract_text(contract), encoding="utf-8")
-        (partial / STATISTICS).write_text(
-            json.dumps({name: item.to_json() for name, item in statistics.items()}, indent=1), encoding="utf-8"
-        )
+        statistics.save(partial / STATISTICS)
         card = ModelCard(
             format=FORMAT,
             architecture=architecture,
@@ -169,14 +158,14 @@ def write_checkpoint(
             spec=spec,
             interface_hash=contract.interface_hash,
             normalisation_hash=canonical_hash(contract.normalisation),
-            stats_hash=stats_hash(statistics),
+            stats_hash=statistics.stats_hash,
             weights_hash=file_hash(partial / WEIGHTS),
             vla_ros=__version__,
             git=git_version(),
         )
         (partial / POLICY).write_text(json.dumps(dataclasses.asdict(card), indent=1), encoding="utf-8")
         read_checkpoint(partial)
-    return Checkpoint(folder, card, contract, dict(statistics))
+    return Checkpoint(folder, card, contract, statistics)
 
 
 def read_checkpoint(folder: Path, *, with_weights: bool = True) -> Checkpoint:
@@ -196,10 +185,10 @@ def read_checkpoint(folder: Path, *, with_weights: bool = True) -> Checkpoint:
             raise ConfigError(f"checkpoint {folder}", f"{name} is missing", _COPY)
     card = build(ModelCard, _read_json(folder / POLICY), str(folder / POLICY))
     contract = load(Contract, folder / CONTRACT)
-    statistics = _read_statistics(folder / STATISTICS)
+    statistics = CheckpointStatistics.load(folder / STATISTICS)
     _check_hash(folder / CONTRACT, contract.interface_hash, card.interface_hash)
     _check_hash(folder / CONTRACT, canonical_hash(contract.normalisation), card.normalisation_hash)
-    _check_hash(folder / STATISTICS, stats_hash(statistics), card.stats_hash)
+    _check_hash(folder / STATISTICS, statistics.stats_hash, card.stats_hash)
     if with_weights:
         _check_hash(folder / WEIGHTS, file_hash(folder / WEIGHTS), card.weights_hash)
     return Checkpoint(folder, card, contract, statistics)
@@ -221,25 +210,6 @@ def git_version() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None if answer.returncode == 0 else None
-
-
-def _read_statistics(path: Path) -> dict[str, Statistics]:
-    found = {}
-    for name, item in _read_json(path).items():
-        if name not in (STATE, ACTION):
-            raise ConfigError(str(path), f"unknown key {name!r}", f"its keys are {STATE} and {ACTION}")
-        if not isinstance(item, dict):
-            raise ConfigError(f"{path}: {name}", f"isn't statistics but {item!r}", _COPY)
-        unknown = sorted(set(item) - _STATISTICS_KEYS)
-        if unknown:
-            raise ConfigError(
-                f"{path}: {name}", f"unknown key {unknown[0]!r}", did_you_mean(unknown[0], _STATISTICS_KEYS)
-            )
-        try:
-            found[name] = Statistics.from_json(item)
-        except ContractError as error:
-            raise ConfigError(f"{path}: {name}", f"isn't statistics ({error})", _COPY) from error
-    return found
 
 
 def _read_json(path: Path) -> dict[str, Any]:

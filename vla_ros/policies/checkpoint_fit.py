@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vla_ros.contract import Contract, action_width, state_width
 from vla_ros.errors import ContractError
-from vla_ros.policies.checkpoint import ACTION, STATE, Checkpoint
+from vla_ros.policies.checkpoint import Checkpoint
 
 
 def check_fit(contract: Contract, checkpoint: Checkpoint) -> None:
@@ -33,8 +33,10 @@ def check_fit(contract: Contract, checkpoint: Checkpoint) -> None:
     _check_width(
         wrong, "an action", spec.action_width, (action_width(contract.action, 0), action_width(contract.action, 1))
     )
-    for name, width in ((STATE, spec.state_width), (ACTION, spec.action_width)):
-        found = checkpoint.statistics.get(name)
+    # Normalised with the contract of the training data: the one in force may say otherwise, and it isn't its business.
+    wrong += checkpoint.statistics.find_mismatches(checkpoint.contract)
+    for name, width in (("state", spec.state_width), ("action", spec.action_width)):
+        found = getattr(checkpoint.statistics, name)
         if found is not None and found.width != width:
             wrong.append(f"statistics of {name} are of {found.width} numbers, the network's {name} has {width}")
     if wrong:

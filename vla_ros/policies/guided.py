@@ -5,18 +5,18 @@ Source: Black et al. 2025, "Real-Time Execution of Action Chunking Flow Policies
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from vla_ros.policies.architectures.base import Architecture, Inputs
+from vla_ros.policies.architectures.diffusion import DiffusionPolicy
 from vla_ros.policies.architectures.flow_vla import FlowVla
 from vla_ros.policies.representations.flow_matching import integrate
-from vla_ros.policies.representations.prefix import guided_velocity
+from vla_ros.policies.representations.prefix import guided_denoiser, guided_velocity
 
 
 def can_guide(model: Architecture) -> bool:
     """Whether a network samples in steps that can be led."""
-    return isinstance(model, FlowVla)
+    return isinstance(model, FlowVla | DiffusionPolicy)
 
 
 def sample_guided(model: Architecture, inputs: Inputs, noise: Tensor, prefix: Tensor, weights: Tensor) -> Tensor:
@@ -35,12 +35,23 @@ def sample_guided(model: Architecture, inputs: Inputs, noise: Tensor, prefix: Te
     Raises:
         TypeError: for a network that can't be led.
     """
-    if not isinstance(model, FlowVla):
-        raise TypeError(f"{model.name} doesn't sample in steps that can be led")
-    tokens = model.context(inputs).tokens
-    is_free = torch.zeros(noise.shape[:2], dtype=torch.bool, device=noise.device)
+    if isinstance(model, FlowVla):
+        tokens, flow = model.context(inputs).tokens, model.flow
 
-    def velocity(x: Tensor, time: Tensor) -> Tensor:
-        return model.flow(x, time[:, None].expand(is_free.shape), is_free, tokens)
+        def velocity(x: Tensor, time: Tensor) -> Tensor:
+            return flow(x, _at_every_step(time, x), tokens)
 
-    return integrate(guided_velocity(velocity, prefix, weights), noise, model.config.steps)
+        return integrate(guided_velocity(velocity, prefix, weights), noise, model.config.steps)
+    if isinstance(model, DiffusionPolicy):
+        scene, denoiser, diffusion = model.scene(inputs), model.denoiser, model.config.diffusion
+
+        def denoise(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            return denoiser(noisy, _at_every_step(timesteps, noisy), scene)
+
+        return diffusion.sample(guided_denoiser(denoise, diffusion, prefix, weights), noise, model.config.steps)
+    raise TypeError(f"{model.name} doesn't sample in steps that can be led")
+
+
+def _at_every_step(time: Tensor, x: Tensor) -> Tensor:
+    """(B,) times to (B, H): none of the steps is given clean."""
+    return time[:, None].expand(x.shape[:2])

@@ -15,11 +15,10 @@ from vla_ros.config import build
 from vla_ros.contract import Contract
 from vla_ros.errors import ChunkError, ContractError, InstructionError
 from vla_ros.policies.base import InferenceContext
-from vla_ros.policies.checkpoint import ACTION, STATE, Checkpoint, read_checkpoint
+from vla_ros.policies.checkpoint import Checkpoint, read_checkpoint
 from vla_ros.policies.checkpoint_fit import check_fit
 from vla_ros.policies.learned_parameters import WHERE, LearnedParameters, load_runtime, runs_onnx
 from vla_ros.policies.model_runtime import Float32Array, ModelInputs, ModelPrefix, ModelRuntime
-from vla_ros.policies.normalisation import Normaliser
 from vla_ros.policies.representations.committed import committed_prefix
 from vla_ros.types import ActionChunk, FloatArray, JointChunk, Observation, ToolChunk
 
@@ -43,9 +42,9 @@ class LearnedPolicy:
         self.contract = contract
         self._spec = checkpoint.card.spec
         self._model = model
-        normalisation = checkpoint.contract.normalisation
-        self._state = Normaliser(normalisation.state, checkpoint.statistics.get(STATE))
-        self._action = Normaliser(normalisation.action, checkpoint.statistics.get(ACTION))
+        # By the formulas of the training, whatever the contract in force says of what happens inside.
+        self._state = checkpoint.statistics.state_normaliser(checkpoint.contract)
+        self._action = checkpoint.statistics.action_normaliser(checkpoint.contract)
         self._words: Any = None
         self._note = ""
         self._rng = np.random.default_rng(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -87,4 +88,4 @@ class OnnxModel:
 
 
 def _export(folder: Path) -> str:
-    return f"vla-ros policies export {folder}"
+    return f"vla-ros policies export {shlex.quote(str(folder))}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,17 @@ from vla_ros.policies.architectures.saving import (
 from vla_ros.policies.checkpoint import Checkpoint, write_checkpoint
 from vla_ros.policies.guided import can_guide, sample_guided
 from vla_ros.policies.model_runtime import Float32Array, ModelInputs, ModelPrefix, PrefixWay
-from vla_ros.policies.normalisation import Statistics
+from vla_ros.policies.statistics_file import CheckpointStatistics
 
 
-def save_policy(
-    folder: Path, model: Architecture, contract: Contract, statistics: Mapping[str, Statistics]
-) -> Checkpoint:
+def save_policy(folder: Path, model: Architecture, contract: Contract, statistics: CheckpointStatistics) -> Checkpoint:
     """Writes a network as a checkpoint that the policy kind `learned` runs, whole or not at all.
 
     Args:
         folder: where to; what was there is replaced.
         model: the network.
         contract: of its training data.
-        statistics: by `state` and `action`, with which its training data was normalised.
+        statistics: with which its training data was normalised.
     """
     description = describe_architecture(model)
     return write_checkpoint(
