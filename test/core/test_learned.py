@@ -92,7 +92,7 @@ def make(folder: Path, prefix_way: str = "none", **changes: Any) -> tuple[Learne
 
 def observe(stamp_ns: int = SECOND, T_base_tcp: Any = HOME, **changes: Any) -> Observation:
     rng = np.random.default_rng(5)
-    images = {name: rng.integers(0, 256, (8, 12, 3), dtype=np.uint8) for name in ("base", "wrist")}
+    images = {name: rng.integers(0, 256, (8, 12, 3), dtype=np.uint8) for name in CONTRACT.observation.images}
     state = np.arange(7.0)
     given: dict[str, Any] = {
         "stamp_ns": stamp_ns, "images": {name: CameraFrame(stamp_ns, image) for name, image in images.items()},
@@ -357,13 +357,18 @@ def test_a_device_that_is_not_there_is_refused(tiny_checkpoints: Any) -> None:
 
 @pytest.mark.parametrize("architecture", ["flow_vla", "diffusion"])
 def test_guided_answers_come_near_the_prefix_where_unguided_ones_do_not(
-    tiny_checkpoints: Any, architecture: str
+    tiny_checkpoints: Any, architecture: str, tmp_path: Path
 ) -> None:
+    pytest.importorskip("torch")
     from vla_ros.policies.checkpoint import read_checkpoint
+    from vla_ros.policies.representations.diffusion import Diffusion
     from vla_ros.policies.torch_model import TorchModel, load_model
 
+    # An untrained network that predicts the noise says nothing of the actions at full noise; velocities always do.
+    velocity = {"diffusion": Diffusion(prediction_type="v_prediction", clip_sample_range=5.0)}
+    folder = tiny_checkpoints.write(tmp_path / "checkpoint", architecture, **velocity)
     # Many steps: guidance is a flow, and coarse steps follow it only roughly.
-    network = TorchModel(load_model(read_checkpoint(tiny_checkpoints.get(architecture)), 50), "cpu", 1, "guided")
+    network = TorchModel(load_model(read_checkpoint(folder), 50), "cpu", 1, "guided")
     rng = np.random.default_rng(0)
     inputs = ModelInputs(
         rng.random((1, 2, 3, 32, 32), dtype=np.float32), rng.standard_normal((1, 8), dtype=np.float32),

@@ -38,6 +38,6 @@ class OneAtATime:
 
     def __getattr__(self, name: str) -> Any:
         # Before __init__, as when it is copied, there is no policy to ask.
-        if name.startswith("_"):
+        if name.startswith("__") or "_policy" not in vars(self):
             raise AttributeError(name)
         return getattr(self._policy, name)

@@ -1,1 +1,1 @@
-"""`vla-ros bench policies`: what inference, the node, the wire and tokens cost, beside floors of the same run."""
+"""`vla-ros bench policies`: what stands between a policy and its chunks, against floors in the same run."""

@@ -28,7 +28,7 @@ from vla_ros.policies.packages import packages_for
 from vla_ros.types import FloatArray
 
 ARCHITECTURE = "flow_vla"
-# What the project's small VLA was measured with (docs/policies.md): two cameras, and half of a chunk of 8 executed.
+# Two cameras, and chunks of 8 at 10 Hz of which half is executed before the next answer takes over.
 IMAGE_SIZE, CAMERAS, HORIZON, EXECUTION_STEPS, PERIOD_S = (96, 96), ("base", "wrist"), 8, 4, 0.1
 VOCABULARY = ("block", "blue", "green", "pick", "reach", "red", "the", "up")
 _WARM_UP = 5
