@@ -82,7 +82,7 @@ def load_policy_config(name: str) -> PolicyConfig:
 def _place(given: str, folder: Path) -> str:
     """Where a path in a file of that folder leads. What leads nowhere stays: it may mean something else."""
     found = (place / Path(given).expanduser() for place in (folder, package_share()))
-    return next((str(path) for path in found if path.exists()), given)
+    return next((str(path.resolve()) for path in found if path.exists()), given)
 
 
 def policy_name(name_or_path: str) -> str:
