@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from vla_ros.contract import load_contract
-from vla_ros.errors import ConfigError, MissingDependencyError, UnknownNameError
+from vla_ros.errors import ConfigError, ContractError, MissingDependencyError, UnknownNameError
 from vla_ros.policies import registry
 from vla_ros.policies.base import InferenceContext, Policy
 from vla_ros.policies.one_at_a_time import OneAtATime
@@ -96,6 +96,15 @@ def test_every_policy_that_is_made_is_guarded(install: Any, tmp_path: Path) -> N
     policy, contract = make_policy(load_policy_config(write_config(tmp_path, kind="mine")))
     assert isinstance(policy, OneAtATime)
     assert policy.contract == contract == CONTRACT
+
+
+def test_a_policy_of_another_contract_is_refused_with_the_lines(install: Any, tmp_path: Path) -> None:
+    install(mine="import dataclasses\nfrom vla_ros.policies.scripted_visual import ScriptedVisualPolicy\n\n"
+                 "def make(contract, parameters):\n    policy = ScriptedVisualPolicy(contract)\n"
+                 "    action = dataclasses.replace(contract.action, period_s=0.2)\n"
+                 "    policy.contract = dataclasses.replace(contract, action=action)\n    return policy\n")  # fmt: skip
+    with pytest.raises(ContractError, match=r"action\.period_s: 0\.1 != 0\.2"):
+        make_policy(load_policy_config(write_config(tmp_path, kind="mine")))
 
 
 def test_unknown_kind_names_those_that_are_known(tmp_path: Path) -> None:
