@@ -30,7 +30,7 @@ from vla_ros.contract import (
 from vla_ros.errors import ConfigError, ContractError, InstructionError, MissingDependencyError
 from vla_ros.geometry.rotations import rotvec_to_matrix
 from vla_ros.geometry.se3 import make_pose, relative_base
-from vla_ros.policies.architectures.spec import ModelSpec
+from vla_ros.policies.architectures.spec import ARCHITECTURES, ModelSpec
 from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.checkpoint import Checkpoint, write_checkpoint
 from vla_ros.policies.learned import LearnedPolicy
@@ -316,7 +316,7 @@ def _observe(k: int) -> Observation:
     return Observation(stamp_ns, images, rng.standard_normal(8), layout, HOME, 1.0, "reach the red block")
 
 
-@pytest.mark.parametrize("architecture", ["act", "flow_vla"])
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_saved_and_loaded_it_answers_the_same(tiny_checkpoints: Any, tmp_path: Path, architecture: str) -> None:
     pytest.importorskip("torch")
     from vla_ros.policies.checkpoint import read_checkpoint
@@ -325,7 +325,9 @@ def test_saved_and_loaded_it_answers_the_same(tiny_checkpoints: Any, tmp_path: P
     folder = tiny_checkpoints.get(architecture)
     read = read_checkpoint(folder)
     save_policy(tmp_path / "again", load_model(read), read.contract, read.statistics)
-    assert read_checkpoint(tmp_path / "again").card == read.card
+    again = read_checkpoint(tmp_path / "again").card
+    # Somebody may commit meanwhile.
+    assert dataclasses.replace(again, git=None) == dataclasses.replace(read.card, git=None)
     for one, other in zip(run(folder), run(tmp_path / "again"), strict=True):
         np.testing.assert_array_equal(one, other)
 
