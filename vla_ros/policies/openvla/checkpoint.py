@@ -59,7 +59,9 @@ def read_checkpoint(folder: Path | str) -> Checkpoint:
     raw = read_json(folder / "config.json")
     config = parse_config(raw, str(folder / "config.json"))
     if config.dtype not in DTYPES:
-        raise ConfigError(f"{folder / 'config.json'}: torch_dtype", f"is {config.dtype!r}", f"known: {', '.join(DTYPES)}")
+        raise ConfigError(
+            f"{folder / 'config.json'}: torch_dtype", f"is {config.dtype!r}", f"known: {', '.join(DTYPES)}"
+        )
     shapes: dict[str, tuple[int, ...]] = {}
     shards: dict[str, tuple[str, ...]] = {}
     for file in find_shards(folder):
@@ -121,14 +123,22 @@ def find_shards(folder: Path) -> list[str]:
         files = sorted(set(_weight_map(folder).values()))
         for file in files:
             if Path(file).name != file or not file.endswith(".safetensors"):
-                raise ConfigError(str(folder / INDEX_FILE), f"names {file!r}", "a shard lies beside it and is .safetensors")
+                raise ConfigError(
+                    str(folder / INDEX_FILE), f"names {file!r}", "a shard lies beside it and is .safetensors"
+                )
             if not (folder / file).is_file():
-                raise ConfigError(str(folder / file), "no such file", f"{INDEX_FILE} names it; fetch the checkpoint again")
+                raise ConfigError(
+                    str(folder / file), "no such file", f"{INDEX_FILE} names it; fetch the checkpoint again"
+                )
         return files
     if (folder / SINGLE_FILE).is_file():
         return [SINGLE_FILE]
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-    problem = f"has pickled weights only ({_list(pickled)}), which can run code and aren't read" if pickled else "has no weights"
+    problem = (
+        f"has pickled weights only ({_list(pickled)}), which can run code and aren't read"
+        if pickled
+        else "has no weights"
+    )
     raise ConfigError(str(folder), problem, "save them as safetensors (safe_serialization=True) where they come from")
 
 
@@ -158,7 +168,9 @@ def check_tensors(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int
     """
     missing = sorted(wanted.keys() - found.keys())
     unknown = sorted(found.keys() - wanted.keys())
-    odd = [f"{n} {found[n]} instead of {wanted[n]}" for n in sorted(wanted.keys() & found.keys()) if found[n] != wanted[n]]
+    odd = [
+        f"{n} {found[n]} instead of {wanted[n]}" for n in sorted(wanted.keys() & found.keys()) if found[n] != wanted[n]
+    ]
     problems = [("missing", missing), ("unknown", unknown), ("misshapen", odd)]
     texts = [f"{len(names)} tensors {kind}: {_list(names)}" for kind, names in problems if names]
     if texts:
@@ -195,7 +207,9 @@ def _check_index(folder: Path, shards: dict[str, tuple[str, ...]]) -> None:
     differing = sorted(name for name in indexed.keys() | held.keys() if indexed.get(name) != held.get(name))
     if differing:
         raise ConfigError(
-            str(folder / INDEX_FILE), f"and the shards differ on where {_list(differing)} are", "fetch the checkpoint again"
+            str(folder / INDEX_FILE),
+            f"and the shards differ on where {_list(differing)} are",
+            "fetch the checkpoint again",
         )
 
 

@@ -24,8 +24,14 @@ _LANGUAGE_KEYS = {
     "rope_theta": "rope_theta",
     "max_position_embeddings": "max_positions",
 }
-# Keys of text_config with the only value that this model computes.
+# Keys with the only value that this model computes.
 _FIXED = {
+    "model_type": "openvla",
+    "llm_backbone_id": "llama2-7b-pure",
+    "use_fused_vision_backbone": True,
+    "n_action_bins": 256,
+}
+_FIXED_LANGUAGE = {
     "model_type": "llama",
     "hidden_act": "silu",
     "attention_bias": False,
@@ -90,7 +96,9 @@ class LanguageConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.heads % self.key_value_heads:
-            raise ValueError(f"width {self.width}, heads {self.heads}, key_value_heads {self.key_value_heads} don't divide")
+            raise ValueError(
+                f"width {self.width}, heads {self.heads}, key_value_heads {self.key_value_heads} don't divide"
+            )
 
     @property
     def head_width(self) -> int:
@@ -113,14 +121,12 @@ class ModelConfig:
     Attributes:
         towers: DINOv2 first, SigLIP second: the order of the image's channels and of the features.
         language: the Llama.
-        action_bins: number of bin edges of an action's dimension.
         padding: entries that were added to the vocabulary to pad it; action ids end where they begin.
         dtype: of the stored weights, as torch names it.
     """
 
     towers: tuple[TowerConfig, ...]
     language: LanguageConfig
-    action_bins: int = 256
     padding: int = 64
     dtype: str = "bfloat16"
 
@@ -148,12 +154,8 @@ def parse_config(data: Mapping[str, Any], where: str) -> ModelConfig:
     Raises:
         ConfigError: for a model of another structure; the text names the key.
     """
-    if data.get("model_type") != "openvla":
-        raise ConfigError(f"{where}: model_type", f"is {data.get('model_type')!r}", "give the folder of an OpenVLA, `openvla`")
-    text = dict(data.get("text_config") or {})
-    for key, value in _FIXED.items():
-        if text.get(key, value) != value:
-            raise ConfigError(f"{where}: text_config.{key}", f"is {text[key]!r}", f"only {value!r} is supported")
+    _check_keys(data, where)
+    text = data.get("text_config") or {}
     language = {ours: text[theirs] for theirs, ours in _LANGUAGE_KEYS.items() if text.get(theirs) is not None}
     if "heads" in language:
         language.setdefault("key_value_heads", language["heads"])
@@ -165,7 +167,17 @@ def parse_config(data: Mapping[str, Any], where: str) -> ModelConfig:
     return config
 
 
-_EXTRA_KEYS = {"n_action_bins": "action_bins", "pad_to_multiple_of": "padding", "torch_dtype": "dtype"}
+_EXTRA_KEYS = {"pad_to_multiple_of": "padding", "torch_dtype": "dtype"}
+
+
+def _check_keys(data: Mapping[str, Any], where: str) -> None:
+    """Refuses what this model doesn't compute."""
+    text = data.get("text_config") or {}
+    fixed = [("", data, key, value) for key, value in _FIXED.items()]
+    fixed += [("text_config.", text, key, value) for key, value in _FIXED_LANGUAGE.items()]
+    for prefix, place, key, value in fixed:
+        if place.get(key, value) != value:
+            raise ConfigError(f"{where}: {prefix}{key}", f"is {place[key]!r}", f"only {value!r} is supported")
 
 
 def _parse_towers(data: Mapping[str, Any], where: str) -> tuple[TowerConfig, ...]:
@@ -174,12 +186,15 @@ def _parse_towers(data: Mapping[str, Any], where: str) -> tuple[TowerConfig, ...
         known = ", ".join(PUBLISHED_TOWERS)
         raise ConfigError(f"{where}: vision_backbone_id", f"is {name!r}", f"supported: {known}")
     towers = PUBLISHED_TOWERS[name]
-    if data.get("use_fused_vision_backbone") is False or data.get("llm_backbone_id", "llama2-7b-pure") != "llama2-7b-pure":
-        raise ConfigError(where, "isn't DINOv2 and SigLIP with llama2-7b-pure", "use a checkpoint of OpenVLA 7B's structure")
     if TOWERS_KEY in data:
         sizes = data[TOWERS_KEY]
         towers = tuple(build(TowerConfig, size, f"{where}: {TOWERS_KEY}[{i}]") for i, size in enumerate(sizes))
         if [tower.kind for tower in towers] != ["dinov2", "siglip"]:
             raise ConfigError(f"{where}: {TOWERS_KEY}", f"has {[t.kind for t in towers]}", "give dinov2, then siglip")
-    sizes = data.get("image_sizes", [tower.image_px for tower in towers])
-    return tuple(dataclasses.replace(tower, image_px=size) for tower, size in zip(towers, sizes, strict=True))
+    edges_px = data.get("image_sizes", [tower.image_px for tower in towers])
+    try:
+        return tuple(dataclasses.replace(tower, image_px=px) for tower, px in zip(towers, edges_px, strict=True))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{where}: image_sizes", f"{edges_px!r} doesn't fit ({error})", "fetch config.json again"
+        ) from error

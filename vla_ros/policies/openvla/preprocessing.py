@@ -45,7 +45,9 @@ class PromptEncoder:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise ConfigError(str(path), "no such file", "save the fast tokenizer with the checkpoint (save_pretrained)")
+            raise ConfigError(
+                str(path), "no such file", "save the fast tokenizer with the checkpoint (save_pretrained)"
+            )
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # The library raises bare Exception for whatever is wrong with the file.
@@ -67,7 +69,9 @@ class PromptEncoder:
         if ids[-1] != SPACE_ID:
             ids = [*ids, SPACE_ID]
         if len(ids) > longest:
-            raise InstructionError(instruction[:40] + " ...", f"has {len(ids)} tokens, room for {longest}", "shorten it")
+            raise InstructionError(
+                instruction[:40] + " ...", f"has {len(ids)} tokens, room for {longest}", "shorten it"
+            )
         return ids
 
 
@@ -143,11 +147,15 @@ def parse_preprocessor(data: Mapping[str, Any], image_px: tuple[int, ...], where
     """
     strategy = data.get("image_resize_strategy")
     if strategy not in ("resize-naive", "resize-crop", "letterbox"):
-        raise ConfigError(f"{where}: image_resize_strategy", f"is {strategy!r}", "known: resize-naive, resize-crop, letterbox")
+        raise ConfigError(
+            f"{where}: image_resize_strategy", f"is {strategy!r}", "known: resize-naive, resize-crop, letterbox"
+        )
     keys = ("tvf_resize_params", "tvf_crop_params", "tvf_normalize_params")
     for key in keys:
         if not isinstance(data.get(key), list) or len(data[key]) != len(image_px):
-            raise ConfigError(f"{where}: {key}", f"isn't a list of {len(image_px)}", "fetch the checkpoint's file again")
+            raise ConfigError(
+                f"{where}: {key}", f"isn't a list of {len(image_px)}", "fetch the checkpoint's file again"
+            )
     try:
         transforms = tuple(_parse_transform(*(data[key][i] for key in keys)) for i in range(len(image_px)))
         fill = data.get("tvf_letterbox_fill") if data.get("tvf_do_letterbox") else None
@@ -157,7 +165,9 @@ def parse_preprocessor(data: Mapping[str, Any], image_px: tuple[int, ...], where
     for i, (transform, edge_px) in enumerate(zip(transforms, image_px, strict=True)):
         if transform.crop != (edge_px, edge_px):
             raise ConfigError(
-                f"{where}: tvf_crop_params[{i}]", f"gives {transform.crop} pixels", f"the model sees {edge_px} x {edge_px}"
+                f"{where}: tvf_crop_params[{i}]",
+                f"gives {transform.crop} pixels",
+                f"the model sees {edge_px} x {edge_px}",
             )
     return ImagePreprocessor(transforms, None if fill is None else (int(red), int(green), int(blue)))
 

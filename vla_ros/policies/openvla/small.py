@@ -19,6 +19,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from vla_ros.policies.openvla.checkpoint import INDEX_FILE
 from vla_ros.policies.openvla.config import TOWERS_KEY, LanguageConfig, ModelConfig, TowerConfig
 from vla_ros.policies.openvla.weights import stored_tensors
+from vla_ros.policies.representations.bins import BIN_COUNT
 
 SMALL = ModelConfig(
     towers=(
@@ -40,7 +41,17 @@ _BRIDGE = {
 }
 # Letters at the ids that Llama's tokenizer has them at, as far as it matters: "▁" is 29871, ":" 29901.
 _LETTERS_FROM, _LETTERS = 29871, "▁etainorslhdcumpgfybw.vk,IO012:?x-zjq3456789'TSAWC"
-_MERGES = (("i", "n"), ("o", "n"), ("▁", "t"), ("▁t", "h"), ("▁th", "e"), ("▁", "r"), ("▁r", "o"), ("▁", "a"), ("▁", "b"))
+_MERGES = (
+    ("i", "n"),
+    ("o", "n"),
+    ("▁", "t"),
+    ("▁t", "h"),
+    ("▁th", "e"),
+    ("▁", "r"),
+    ("▁r", "o"),
+    ("▁", "a"),
+    ("▁", "b"),
+)
 
 
 def make_small_checkpoint(
@@ -91,7 +102,7 @@ def random_tensors(config: ModelConfig, seed: int) -> dict[str, torch.Tensor]:
         tensors[name] = values
     # Loud rows, so that a random model says actions and nothing else.
     head = tensors["language_model.lm_head.weight"]
-    head[config.action_vocabulary - config.action_bins : config.action_vocabulary] *= 8.0
+    head[config.action_vocabulary - BIN_COUNT : config.action_vocabulary] *= 8.0
     dtype = getattr(torch, config.dtype)
     return {name: tensor.to(dtype) for name, tensor in tensors.items()}
 
@@ -108,7 +119,7 @@ def hub_config(config: ModelConfig, datasets: tuple[str, ...]) -> dict[str, Any]
         "llm_backbone_id": "llama2-7b-pure",
         "llm_max_length": language.max_positions,
         "model_type": "openvla",
-        "n_action_bins": config.action_bins,
+        "n_action_bins": BIN_COUNT,
         "norm_stats": {name: {"action": _BRIDGE, "num_transitions": 2135463} for name in datasets},
         "pad_to_multiple_of": config.padding,
         "pad_token_id": config.action_vocabulary,
@@ -136,7 +147,10 @@ def hub_config(config: ModelConfig, datasets: tuple[str, ...]) -> dict[str, Any]
 def hub_preprocessor(config: ModelConfig) -> dict[str, Any]:
     """preprocessor_config.json with the published normalisations (ImageNet's as bfloat16 has it, and 0.5)."""
     sizes = [tower.image_px for tower in config.towers]
-    normalisations = (([0.484375, 0.455078125, 0.40625], [0.228515625, 0.2236328125, 0.224609375]), ([0.5] * 3, [0.5] * 3))
+    normalisations = (
+        ([0.484375, 0.455078125, 0.40625], [0.228515625, 0.2236328125, 0.224609375]),
+        ([0.5] * 3, [0.5] * 3),
+    )
     return {
         "image_processor_type": "PrismaticImageProcessor",
         "image_resize_strategy": "resize-naive",

@@ -181,7 +181,11 @@ def _attention_pool(tower: TowerConfig, pool: str, head: str) -> Iterator[Entry]
 
 def _projector(config: ModelConfig) -> Iterator[Entry]:
     vision, language = config.vision_width, config.language.width
-    for name, rows, columns in (("fc1", 4 * vision, vision), ("fc2", language, 4 * vision), ("fc3", language, language)):
+    for name, rows, columns in (
+        ("fc1", 4 * vision, vision),
+        ("fc2", language, 4 * vision),
+        ("fc3", language, language),
+    ):
         yield from _linear(f"projector.{name}", f"projector.{name}", rows, columns)
 
 
