@@ -134,13 +134,16 @@ class ImagePreprocessor:
         return np.concatenate([transform(picture) for transform in self.transforms])
 
 
-def parse_preprocessor(data: Mapping[str, Any], image_px: tuple[int, ...], where: str) -> ImagePreprocessor:
+def parse_preprocessor(
+    data: Mapping[str, Any], image_px: tuple[int, ...], where: str, centre_area: float = 1.0
+) -> ImagePreprocessor:
     """The preprocessing that a preprocessor_config.json describes.
 
     Args:
         data: the file's content, as OpenVLA's PrismaticImageProcessor saves it.
         image_px: edge of each tower's image.
         where: the file, for error texts.
+        centre_area: see ImagePreprocessor.
 
     Raises:
         ConfigError: for another kind of preprocessing, or sizes that aren't the towers'.
@@ -169,7 +172,7 @@ def parse_preprocessor(data: Mapping[str, Any], image_px: tuple[int, ...], where
                 f"gives {transform.crop} pixels",
                 f"the model sees {edge_px} x {edge_px}",
             )
-    return ImagePreprocessor(transforms, None if fill is None else (int(red), int(green), int(blue)))
+    return ImagePreprocessor(transforms, None if fill is None else (int(red), int(green), int(blue)), centre_area)
 
 
 def _parse_transform(resize: Any, crop: Any, normalise: Any) -> TowerTransform:

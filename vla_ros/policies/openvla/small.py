@@ -87,6 +87,41 @@ def make_small_checkpoint(
     return folder
 
 
+def make_small_adapter(
+    folder: Path | str, seed: int = 0, config: ModelConfig = SMALL, rank: int = 4, layers: tuple[str, ...] | None = None
+) -> Path:
+    """Writes a LoRA adapter as OpenVLA's fine-tuning does: peft's files, the checkpoint's names, all linear layers.
+
+    Args:
+        folder: made if it isn't there.
+        seed: of the weights.
+        config: the structure of the model that it is for.
+        rank: of the changes.
+        layers: names of the layers; None for every linear one but `lm_head`.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {name.removesuffix(".weight"): stored.shape for name, stored in stored_tensors(config).items()}
+    if layers is None:
+        layers = tuple(
+            name for name, shape in shapes.items() if len(shape) == 2 and not name.endswith(("embed_tokens", "lm_head"))
+        )
+    tensors = {}
+    for layer in layers:
+        outputs, inputs = shapes[layer]
+        at = f"base_model.model.{layer}"
+        tensors[f"{at}.lora_A.weight"] = torch.randn(rank, inputs, generator=generator) / inputs**0.5
+        tensors[f"{at}.lora_B.weight"] = torch.randn(outputs, rank, generator=generator) / rank**0.5
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "lora_dropout": 0.0, "bias": "none"}
+    _write(folder / "adapter_config.json", settings | {"target_modules": "all-linear", "use_rslora": False})
+    return folder
+
+
 def random_tensors(config: ModelConfig, seed: int) -> dict[str, torch.Tensor]:
     """Every tensor of a checkpoint, by its stored name."""
     generator = torch.Generator().manual_seed(seed)

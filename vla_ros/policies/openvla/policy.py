@@ -1,0 +1,154 @@
+"""The policy `openvla`: an image and an instruction in, one action out, through a checkpoint of OpenVLA's structure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vla_ros.config import build
+from vla_ros.contract import Contract, NormalisationSpec
+from vla_ros.errors import ChunkError, ConfigError, ContractError, MissingDependencyError, UnknownNameError
+from vla_ros.policies.base import InferenceContext
+from vla_ros.policies.normalisation import Normaliser, Statistics
+from vla_ros.policies.openvla.parameters import OpenVLAParameters, check_contract
+from vla_ros.policies.representations.bins import VocabularyBins
+from vla_ros.types import ActionChunk, Observation
+
+try:
+    import torch
+
+    from vla_ros.policies.openvla.adapters import Adapters
+    from vla_ros.policies.openvla.checkpoint import Checkpoint, load_model, read_checkpoint, read_json
+    from vla_ros.policies.openvla.preprocessing import PromptEncoder, parse_preprocessor
+    from vla_ros.policies.openvla.quantisation import quantise
+except ImportError as error:
+    raise MissingDependencyError(error.name or str(error), "policy openvla", "pip install 'vla_ros[learn]'") from error
+
+# Position, rotation and gripper.
+_ACTION_WIDTH = 7
+
+
+class OpenVLAPolicy:
+    """See the module. Deterministic: the likeliest token each time, whatever the seed.
+
+    Args:
+        contract: what it is asked to see and emit.
+        parameters: checkpoint and options.
+        on_progress: called while weights are loaded, with the part that is done.
+
+    Raises:
+        ConfigError: for a checkpoint or adapter that can't be loaded.
+        UnknownNameError: for an unknown dataset, adapter or quantisation.
+        ContractError: if the contract isn't what the dataset's actions mean, or lacks the image.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        parameters: OpenVLAParameters,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        self.contract = contract
+        checkpoint = read_checkpoint(parameters.checkpoint)
+        dataset = choose_dataset(checkpoint, parameters.unnorm_key)
+        check_contract(contract, parameters.convention, dataset)
+        self._image = parameters.image or contract.observation.reference
+        if self._image not in contract.observation.images:
+            known = sorted(contract.observation.images)
+            raise ContractError(f"contract {contract.name} has no image {self._image!r}; its images are {known}")
+        self._normaliser = action_normaliser(checkpoint, dataset)
+        self._bins = VocabularyBins(checkpoint.config.action_vocabulary)
+        self._encoder = PromptEncoder(checkpoint.folder / "tokenizer.json")
+        path = checkpoint.folder / "preprocessor_config.json"
+        edges_px = tuple(tower.image_px for tower in checkpoint.config.towers)
+        self._preprocess = parse_preprocessor(read_json(path), edges_px, str(path), parameters.centre_area)
+        self._longest = checkpoint.config.language.max_positions - checkpoint.config.patches - _ACTION_WIDTH
+        self._model = load_model(checkpoint, parameters.dtype, parameters.device, on_progress)
+        self._adapters = Adapters(self._model)
+        for name, folder in parameters.adapters.items():
+            self._adapters.load(name, folder)
+        if parameters.quantisation != "none":
+            quantise(self._model, parameters.quantisation)
+        self.use_adapter(parameters.adapter or None)
+        self._ids: torch.Tensor | None = None
+
+    @classmethod
+    def from_parameters(cls, contract: Contract, parameters: dict[str, Any]) -> OpenVLAPolicy:
+        """Makes it from the `parameters` of its YAML. Raises as the constructor does."""
+        return cls(contract, build(OpenVLAParameters, parameters, "policy openvla: parameters"))
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the loaded adapters."""
+        return self._adapters.names
+
+    def use_adapter(self, name: str | None) -> None:
+        """Switches to an adapter, or with None to the base, without loading anything.
+
+        Raises:
+            UnknownNameError: for a name that isn't loaded.
+        """
+        self._adapters.use(name)
+
+    def reset(self, task: str, seed: int) -> None:
+        """See Policy.reset. The instruction is put into OpenVLA's prompt; nothing else is remembered."""
+        self._ids = None
+        self._ids = torch.tensor([self._encoder.encode(task, self._longest)], device=self._model.device)
+
+    def infer(self, observation: Observation, context: InferenceContext) -> ActionChunk:
+        """See Policy.infer: one step.
+
+        Raises:
+            ChunkError: if the model says something that is no action.
+        """
+        if self._ids is None:
+            return ActionChunk(np.zeros((0, _ACTION_WIDTH)), is_idle=True, note="no task")
+        pixels = torch.from_numpy(self._preprocess(observation.images[self._image].image)).to(self._model.device)
+        tokens = self._model.generate(pixels[None], self._ids, _ACTION_WIDTH)[0].cpu().numpy()
+        try:
+            actions = self._normaliser.unnormalise(self._bins.decode(tokens))
+        except ChunkError as error:
+            raise ChunkError(f"policy openvla: {error}") from error
+        return ActionChunk(actions[None], note=self._adapters.active or "")
+
+
+def choose_dataset(checkpoint: Checkpoint, unnorm_key: str) -> str:
+    """The dataset whose statistics are used.
+
+    Raises:
+        ConfigError: if the checkpoint has none, or several and none is named.
+        UnknownNameError: if it hasn't the one that is named.
+    """
+    names = sorted(checkpoint.norm_stats)
+    where = f"{checkpoint.folder}: norm_stats"
+    if not names:
+        raise ConfigError(where, "has no dataset", "put the run's dataset_statistics.json into the folder")
+    if unnorm_key:
+        if unnorm_key not in names:
+            raise UnknownNameError("unnorm_key", unnorm_key, names)
+        return unnorm_key
+    if len(names) > 1:
+        raise ConfigError(where, f"has {len(names)} datasets ({', '.join(names)})", "choose one by `unnorm_key`")
+    return names[0]
+
+
+def action_normaliser(checkpoint: Checkpoint, dataset: str) -> Normaliser:
+    """OpenVLA's formula with a dataset's statistics: `0.5 (a + 1) (q99 - q01) + q01` where the mask says so.
+
+    Raises:
+        ConfigError: if the statistics aren't those of seven entries, with quantiles.
+    """
+    where = f"{checkpoint.folder}: norm_stats.{dataset}.action"
+    statistics = checkpoint.norm_stats[dataset]
+    try:
+        action = Statistics.from_json(statistics["action"])
+        normaliser = Normaliser(NormalisationSpec(formula="quantile"), action)
+    except (ContractError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(where, f"can't be used ({error})", "give those of the training run") from error
+    if action.width != _ACTION_WIDTH:
+        raise ConfigError(
+            where, f"has {action.width} entries", f"{_ACTION_WIDTH} are supported: position, rotation, gripper"
+        )
+    return normaliser
