@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -52,7 +53,8 @@ class Adapters:
         changes = for_model(adapter, self._model.config)
         settings = LoraConfig(
             r=adapter.rank,
-            lora_alpha=adapter.alpha,
+            # peft's annotation says int, its arithmetic takes any number, as its own files have.
+            lora_alpha=cast("int", adapter.alpha),
             use_rslora=adapter.use_rslora,
             target_modules=sorted(changes),
             lora_dropout=0.0,
@@ -67,8 +69,8 @@ class Adapters:
             raise ConfigError(str(folder), f"peft put it elsewhere: {', '.join(differing[:4])}", "report this as a bug")
         with torch.no_grad():
             for key, layer in wrapped.items():
-                for part, values in ((layer.lora_A, changes[key].A), (layer.lora_B, changes[key].B)):
-                    part[name].weight.copy_(values)
+                layer.lora_A.get_parameter(f"{name}.weight").copy_(changes[key].A)
+                layer.lora_B.get_parameter(f"{name}.weight").copy_(changes[key].B)
         self._model.eval()
         self._names.append(name)
         self.use(self._active)

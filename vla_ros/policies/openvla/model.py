@@ -40,7 +40,7 @@ class VisionBackbone(nn.Module):
         The features are those that leave the second-to-last block, before any norm, without CLS and registers; the last
         block is therefore not computed.
         """
-        for_dinov2, for_siglip = pixel_values.split(3, dim=1)
+        for_dinov2, for_siglip = pixel_values[:, :3], pixel_values[:, 3:]
         hidden = self.featurizer.embeddings(for_dinov2)
         for layer in self.featurizer.encoder.layer[:-1]:
             hidden = layer(hidden)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class OpenVLAPolicy:
         if self._image not in contract.observation.images:
             known = sorted(contract.observation.images)
             raise ContractError(f"contract {contract.name} has no image {self._image!r}; its images are {known}")
-        self._normaliser = action_normaliser(checkpoint, dataset)
+        self._normaliser = action_normaliser(checkpoint, dataset, contract)
         self._bins = VocabularyBins(checkpoint.config.action_vocabulary)
         self._encoder = PromptEncoder(checkpoint.folder / "tokenizer.json")
         path = checkpoint.folder / "preprocessor_config.json"
@@ -134,21 +135,27 @@ def choose_dataset(checkpoint: Checkpoint, unnorm_key: str) -> str:
     return names[0]
 
 
-def action_normaliser(checkpoint: Checkpoint, dataset: str) -> Normaliser:
-    """OpenVLA's formula with a dataset's statistics: `0.5 (a + 1) (q99 - q01) + q01` where the mask says so.
+def action_normaliser(checkpoint: Checkpoint, dataset: str, contract: Contract) -> Normaliser:
+    """OpenVLA's formula with a dataset's statistics: `0.5 (a + 1) (q99 - q01) + q01` where their mask says so.
 
     Raises:
         ConfigError: if the statistics aren't those of seven entries, with quantiles.
+        ContractError: if the contract asks for another formula or mask.
     """
     where = f"{checkpoint.folder}: norm_stats.{dataset}.action"
-    statistics = checkpoint.norm_stats[dataset]
+    spec = NormalisationSpec(formula="quantile")
     try:
-        action = Statistics.from_json(statistics["action"])
-        normaliser = Normaliser(NormalisationSpec(formula="quantile"), action)
+        action = Statistics.from_json(checkpoint.norm_stats[dataset]["action"])
+        normaliser = Normaliser(spec, action)
     except (ContractError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(where, f"can't be used ({error})", "give those of the training run") from error
     if action.width != _ACTION_WIDTH:
-        raise ConfigError(
-            where, f"has {action.width} entries", f"{_ACTION_WIDTH} are supported: position, rotation, gripper"
+        raise ConfigError(where, f"has {action.width} entries", f"only {_ACTION_WIDTH} are supported")
+    asked = contract.normalisation.action
+    mask = tuple(np.ones(_ACTION_WIDTH, bool) if action.mask is None else action.mask)
+    if asked.formula != "none" and asked not in (spec, replace(spec, mask=mask)):
+        raise ContractError(
+            f"contract {contract.name} asks for actions normalised by {asked}, the checkpoint's are by {spec} with "
+            f"mask {[bool(entry) for entry in mask]}; mend the contract's normalisation.action, or leave it out"
         )
     return normaliser

@@ -126,9 +126,8 @@ class ImagePreprocessor:
 
     def __call__(self, image: ImageArray) -> Float32Array:
         """(height, width, 3) uint8 rgb to (6, height, width) float32."""
-        picture = Image.fromarray(np.ascontiguousarray(image))
-        if self.centre_area < 1.0:
-            picture = _crop_centre(picture, self.centre_area)
+        cut = _crop_centre(image, self.centre_area) if self.centre_area < 1.0 else image
+        picture = Image.fromarray(np.ascontiguousarray(cut))
         if self.letterbox_fill is not None:
             picture = _letterbox(picture, self.letterbox_fill)
         return np.concatenate([transform(picture) for transform in self.transforms])
@@ -201,8 +200,14 @@ def _letterbox(image: Image.Image, fill: tuple[int, int, int]) -> Image.Image:
     return padded
 
 
-def _crop_centre(image: Image.Image, area: float) -> Image.Image:
+def _crop_centre(image: ImageArray, area: float) -> ImageArray:
+    """The middle at the size of the whole, bilinear, corners at corners as in TensorFlow's crop."""
     side = float(np.sqrt(area))
-    left, top = image.width * (1 - side) / 2, image.height * (1 - side) / 2
-    box = (left, top, image.width - left, image.height - top)
-    return image.resize(image.size, Image.Resampling.BILINEAR, box=box)
+    values = image.astype(np.float32)
+    for axis, size in enumerate(image.shape[:2]):
+        at = (0.5 * (1 - side) + side * np.linspace(0.0, 1.0, size)) * (size - 1)
+        low = np.floor(at).astype(np.int64)
+        part = (at - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        high = np.minimum(low + 1, size - 1)
+        values = values.take(low, axis) * (1 - part) + values.take(high, axis) * part
+    return np.round(values).astype(np.uint8)

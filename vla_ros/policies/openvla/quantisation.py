@@ -6,6 +6,7 @@ weights back into the activations' type. Weights are symmetric about zero; activ
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -187,16 +188,16 @@ def _linears(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
 
 def _quantise_torchao(model: OpenVLA) -> None:
     try:
-        from torchao.quantization import Int8WeightOnlyConfig, quantize_
+        torchao = importlib.import_module("torchao.quantization")
     except ImportError as error:
         raise MissingDependencyError("torchao", "quantisation torchao_int8", "pip install torchao") from error
     chosen = {id(linear) for _, _, linear in _linears(model)}
-    quantize_(model, Int8WeightOnlyConfig(), filter_fn=lambda module, _: id(module) in chosen)
+    torchao.quantize_(model, torchao.Int8WeightOnlyConfig(), filter_fn=lambda module, _: id(module) in chosen)
 
 
 def _bitsandbytes_linear(linear: nn.Linear, scheme: Scheme) -> nn.Module:
     try:
-        import bitsandbytes
+        bitsandbytes = importlib.import_module("bitsandbytes")
     except ImportError as error:
         mend = "pip install bitsandbytes"
         raise MissingDependencyError("bitsandbytes", f"quantisation {scheme.name}", mend) from error

@@ -77,7 +77,7 @@ def make_small_checkpoint(
     _write(folder / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True})
     names = sorted(tensors)
     halves = (names[: len(names) // 2], names[len(names) // 2 :])
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for i, half in enumerate(halves):
         file = f"model-{i + 1:05d}-of-{len(halves):05d}.safetensors"
         save_file({name: tensors[name] for name in half}, folder / file, metadata={"format": "pt"})
@@ -115,7 +115,7 @@ def make_small_adapter(
         outputs, inputs = shapes[layer]
         at = f"base_model.model.{layer}"
         tensors[f"{at}.lora_A.weight"] = torch.randn(rank, inputs, generator=generator) / inputs**0.5
-        tensors[f"{at}.lora_B.weight"] = torch.randn(outputs, rank, generator=generator) / rank**0.5
+        tensors[f"{at}.lora_B.weight"] = 0.3 * torch.randn(outputs, rank, generator=generator) / rank**0.5
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "lora_dropout": 0.0, "bias": "none"}
     _write(folder / "adapter_config.json", settings | {"target_modules": "all-linear", "use_rslora": False})
