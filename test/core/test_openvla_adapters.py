@@ -174,6 +174,12 @@ def test_adapter_of_another_model_is_refused_by_layer(tmp_path: Path, folders: d
         read_adapter(folder, SMALL)
 
 
+def test_adapter_of_the_vocabulary_is_refused(tmp_path: Path) -> None:
+    folder = make_small_adapter(tmp_path, layers=("language_model.model.embed_tokens",))
+    with pytest.raises(ConfigError, match="embed_tokens is no linear layer"):
+        read_adapter(folder, SMALL)
+
+
 def test_pickled_adapter_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = damage(folders["sort"], tmp_path / "damaged")
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")

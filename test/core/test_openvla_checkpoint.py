@@ -18,7 +18,7 @@ pytest.importorskip("tokenizers")
 
 from PIL import Image
 
-from vla_ros.errors import ConfigError, InstructionError
+from vla_ros.errors import ConfigError, InstructionError, MissingDependencyError
 from vla_ros.policies.openvla.checkpoint import load_model, read_checkpoint
 from vla_ros.policies.openvla.preprocessing import PromptEncoder, build_prompt, parse_preprocessor
 from vla_ros.policies.openvla.small import SMALL, hub_preprocessor, make_small_checkpoint
@@ -160,6 +160,12 @@ def test_statistics_of_the_run_come_before_the_configs(folder: Path) -> None:
     assert list(read_checkpoint(folder).norm_stats) == ["bridge_orig"]
     (folder / "dataset_statistics.json").write_text(json.dumps({"mine": {"action": {}}}))
     assert list(read_checkpoint(folder).norm_stats) == ["mine"]
+
+
+def test_transformers_with_other_names_is_said_to_be_missing(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vla_ros.policies.openvla.checkpoint.build_empty", lambda *_: torch.nn.Linear(1, 1))
+    with pytest.raises(MissingDependencyError, match="transformers>="):
+        load_model(read_checkpoint(whole))
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,14 @@ from vla_ros.contract import (
     ObservationSpec,
     load_contract,
 )
-from vla_ros.errors import ChunkError, ConfigError, ContractError, InstructionError, UnknownNameError
+from vla_ros.errors import (
+    ChunkError,
+    ConfigError,
+    ContractError,
+    InstructionError,
+    MissingDependencyError,
+    UnknownNameError,
+)
 from vla_ros.policies.base import InferenceContext, Policy
 from vla_ros.policies.openvla.policy import OpenVLAPolicy
 from vla_ros.policies.openvla.small import SMALL, make_small_adapter, make_small_checkpoint
@@ -240,6 +249,15 @@ def test_task_that_cant_be_read_is_refused_and_forgets_the_last(folder: Path, ta
     with pytest.raises(InstructionError):
         policy.reset(task, 0)
     assert policy.infer(observe(), InferenceContext()).is_idle
+
+
+def test_machine_without_torch_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "vla_ros.policies.openvla.policy")
+    with pytest.raises(
+        MissingDependencyError, match=r"torch is missing, needed for policy openvla; .*vla_ros\[learn\]"
+    ):
+        importlib.import_module("vla_ros.policies.openvla.policy")
 
 
 def test_parameters_are_checked_by_name(folder: Path) -> None:

@@ -14,7 +14,7 @@ pytest.importorskip("tokenizers")
 
 from torch import nn
 
-from vla_ros.errors import MissingDependencyError, UnknownNameError
+from vla_ros.errors import ConfigError, MissingDependencyError, UnknownNameError
 from vla_ros.policies.openvla.adapters import Adapters
 from vla_ros.policies.openvla.checkpoint import Checkpoint, load_model, read_checkpoint
 from vla_ros.policies.openvla.comparison import as_table, compare_quantisations
@@ -145,6 +145,12 @@ def test_quantised_model_keeps_its_adapters(checkpoints: list[Checkpoint], tmp_p
     (base, adapted), (quantised_base, quantised) = models
     assert (quantised - adapted).std() < 0.1 * (adapted - base).std()
     assert not torch.equal(quantised_base, base)
+
+
+def test_adapter_comes_before_quantisation(checkpoints: list[Checkpoint], tmp_path: Path) -> None:
+    model = quantise(load_model(checkpoints[0]), "nf4")
+    with pytest.raises(ConfigError, match="then quantise"):
+        Adapters(model).load("sort", make_small_adapter(tmp_path, 1, WIDE))
 
 
 @pytest.mark.parametrize("name", ["torchao_int8", "bitsandbytes_int8", "bitsandbytes_nf4"])

@@ -13,6 +13,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from vla_ros.errors import ConfigError, UnknownNameError
 from vla_ros.policies.openvla.checkpoint import Checkpoint
@@ -45,12 +46,15 @@ class Adapters:
         """Loads an adapter under a name; what is in use stays in use.
 
         Raises:
-            ConfigError: if it can't be read or isn't this model's, or the name is taken or has a dot.
+            ConfigError: if it can't be read or isn't this model's, the name is taken or has a dot, or the model is
+            quantised already.
         """
         if name in self._names or "." in name or not name:
             raise ConfigError(str(folder), f"adapter name {name!r} is taken, empty or has a dot", "choose another one")
         adapter = read_adapter(folder, self._model.config)
         changes = for_model(adapter, self._model.config)
+        if not all(isinstance(self._model.get_submodule(key), (nn.Linear, LoraLayer)) for key in changes):
+            raise ConfigError(str(folder), "the model's weights are quantised", "load adapters first, then quantise")
         settings = LoraConfig(
             r=adapter.rank,
             # peft's annotation says int, its arithmetic takes any number, as its own files have.

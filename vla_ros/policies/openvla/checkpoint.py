@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError, safe_open
 
-from vla_ros.errors import ConfigError
+from vla_ros.errors import ConfigError, MissingDependencyError
 from vla_ros.policies.openvla.config import ModelConfig, parse_config
 from vla_ros.policies.openvla.model import OpenVLA, build_empty
 from vla_ros.policies.openvla.weights import fill, fill_zeros, stored_tensors
@@ -94,12 +95,17 @@ def load_model(
 
     Raises:
         ConfigError: for an unknown dtype.
+        MissingDependencyError: for a transformers whose modules have other names.
     """
     if (dtype or checkpoint.config.dtype) not in DTYPES:
         raise ConfigError(str(checkpoint.folder), f"dtype {dtype!r}", f"known: {', '.join(DTYPES)}")
     model = build_empty(checkpoint.config, DTYPES[dtype or checkpoint.config.dtype], device)
     parameters = model.state_dict()
     stored = stored_tensors(checkpoint.config)
+    strange = {piece.target for tensor in stored.values() for piece in tensor.pieces} - parameters.keys()
+    if strange:
+        what = f"a transformers with layers named as {sorted(strange)[0]} (here is {transformers.__version__})"
+        raise MissingDependencyError(what, "OpenVLA", "pip install 'transformers>=5.20'")
     done, total = 0, len(stored)
     for file, names in checkpoint.shards.items():
         with safe_open(checkpoint.folder / file, framework="pt") as shard, torch.no_grad():

@@ -123,7 +123,7 @@ def _is_pool(name: str) -> bool:
 
 def _is_stored_linear(name: str, config: ModelConfig) -> bool:
     stored = stored_tensors(config).get(f"{name}.weight")
-    return stored is not None and len(stored.shape) == 2
+    return stored is not None and len(stored.shape) == 2 and not name.endswith("embed_tokens")
 
 
 def _our_linears(config: ModelConfig) -> dict[str, tuple[str, tuple[int, int] | None]]:

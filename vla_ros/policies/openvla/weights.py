@@ -90,6 +90,8 @@ def stored_linears(config: ModelConfig) -> dict[str, tuple[tuple[str, tuple[int,
     """
     found = {}
     for name, stored in stored_tensors(config).items():
+        if name.endswith("embed_tokens.weight"):
+            continue
         is_layer = all(piece.target.endswith(".weight") and piece.at is None for piece in stored.pieces)
         if name.endswith(".weight") and len(stored.shape) == 2 and is_layer:
             found[name.removesuffix(".weight")] = tuple(
