@@ -72,8 +72,8 @@ class OpenpiClient:
         self._loop = asyncio.new_event_loop()
         self._changed = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="openpi client", daemon=True)
+        self._keeper = self._loop.create_task(self._stay_connected())
         self._thread.start()
-        self._keeper = asyncio.run_coroutine_threadsafe(self._stay_connected(), self._loop)
 
     def metadata(self, timeout_s: float) -> dict[Any, Any]:
         """What the server says of itself, once it is connected.
@@ -106,19 +106,21 @@ class OpenpiClient:
 
     def close(self) -> None:
         """Leaves the server and ends the thread."""
-        if not self._thread.is_alive():
-            return
-        self._loop.call_soon_threadsafe(self._keeper.cancel)
-        self._loop.call_soon_threadsafe(self._loop.call_later, 2.0 * _FAREWELL_S, self._loop.stop)
-        self._thread.join(timeout=5.0)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._keeper.cancel)
+            if threading.current_thread() is not self._thread:
+                self._thread.join(timeout=5.0)
 
     # In the connection's thread.
 
     def _run(self) -> None:
-        self._loop.run_forever()
+        self._loop.run_until_complete(asyncio.wait([self._keeper]))
         self._loop.close()
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if not self._thread.is_alive():
+            coroutine.close()
+            raise RemoteUnavailableError(f"the connection to {self._address.url} was closed here")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _connected(self, until_s: float) -> Link:
@@ -222,6 +224,7 @@ class OpenpiClient:
         if isinstance(message, str):
             text = message[:_TEXT_SHOWN]
             self._fail(RemoteFailureError("server_error", f"{self._address.url} failed: {text}"))
+            self._drop(link)  # The server does so, too, only later.
             return
         pending = self._pending
         if pending is None or pending.reply.done():

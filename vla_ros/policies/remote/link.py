@@ -48,5 +48,10 @@ def number_of(reply: Mapping[Any, Any]) -> int:
 def refused_by(url: str, error: InvalidStatus) -> RemoteUnavailableError:
     """What a server means that answers a WebSocket's opening with a status."""
     status = error.response.status_code
-    why = {401: "it wants an API key, or another one", 404: "it has no such policy"}.get(status, "see its log")
+    known = {
+        401: "it wants an API key, or another one",
+        404: "it has no such policy",
+        503: "it has as many clients as it takes",
+    }
+    why = known.get(status, "see its log")
     return RemoteUnavailableError(f"{url} refuses the connection with status {status}: {why}")

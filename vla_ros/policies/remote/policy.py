@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
+import weakref
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -75,6 +77,8 @@ class RemotePolicy:
         except BaseException:
             self._client.close()
             raise
+        # A node that is configured anew drops its policy without a word.
+        weakref.finalize(self, self._client.close)
 
     @classmethod
     def from_parameters(cls, contract: Contract, parameters: dict[str, Any]) -> RemotePolicy:
@@ -135,21 +139,14 @@ class RemotePolicy:
         address = make_address(given.url, _SCHEMES[given.protocol], given.api_key_env, given.ca_file, given.is_insecure)
         limits, health = WireLimits(max_bytes=round(given.max_reply_mb * 2**20)), Health()
         if given.protocol == "openpi":
-            return OpenpiClient(address, self._accept, health, limits)
+            # Nothing of this object, which the client's thread would keep alive.
+            accept = functools.partial(_accept, self.contract, given.url, self._keys is None)
+            return OpenpiClient(address, accept, health, limits)
         if given.protocol == "gr00t":
             from vla_ros.policies.remote.gr00t_client import Gr00tClient
 
             return Gr00tClient(address, health, limits)
         return ActClient(address, health, limits)
-
-    def _accept(self, metadata: Mapping[Any, Any]) -> None:
-        if self._keys is None and OWN not in metadata:
-            raise ConfigError(
-                f"{WHERE}: keys",
-                f"{self._parameters.url} isn't a server of ours",
-                "say with `keys` under which names it expects the observation",
-            )
-        check_metadata(metadata, self.contract, self._parameters.url)
 
     def _own(self, call: str) -> dict[str, Any]:
         return {
@@ -196,6 +193,16 @@ class RemotePolicy:
         except RemoteReplyError as error:
             self._client.health.add_fault(error.fault, f"{self._parameters.url}: {error}")
             raise
+
+
+def _accept(contract: Contract, url: str, must_be_ours: bool, metadata: Mapping[Any, Any]) -> None:
+    if must_be_ours and OWN not in metadata:
+        raise ConfigError(
+            f"{WHERE}: keys",
+            f"{url} isn't a server of ours",
+            "say with `keys` under which names it expects the observation",
+        )
+    check_metadata(metadata, contract, url)
 
 
 def _note(reply: Mapping[Any, Any]) -> str:
