@@ -79,7 +79,8 @@ def take_array(message: Mapping[Any, Any], key: str, shape: tuple[int | None, ..
     if not is_fit:
         wanted_text = ", ".join("any" if length is None else str(length) for length in shape)
         raise WireError("shape", f"{key!r} has shape {value.shape}, needs ({wanted_text})")
-    array = value.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # A signalling NaN is refused below, like the others.
+        array = value.astype(np.float64)
     if not np.isfinite(array).all():
         raise WireError("not_finite", f"{key!r} holds numbers that aren't finite")
     return array

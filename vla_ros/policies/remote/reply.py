@@ -78,7 +78,8 @@ class ReplyChecker:
         if not self._limits.horizon_min <= len(actions) <= self._limits.horizon_max:
             allowed = f"{self._limits.horizon_min} to {self._limits.horizon_max}"
             raise RemoteReplyError("horizon", f"actions have {len(actions)} steps, allowed {allowed}")
-        values = actions.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # A signalling NaN is refused below, like the others.
+            values = actions.astype(np.float64)
         _refuse(~np.isfinite(values), values, "not_finite", "finite numbers")
         bounds = self._entry_bounds(values.shape[1])
         _refuse(np.abs(values) > bounds, values, "magnitude", f"at most {bounds.round(3).tolist()} in size")
