@@ -13,8 +13,9 @@ import pytest
 
 msgpack = pytest.importorskip("msgpack")
 
-from vla_ros.policies.remote.codec import WireLimits, dump_json, load_json, pack, pack_npy, unpack, unpack_npy
+from vla_ros.policies.remote.codec import dump_json, load_json, pack, pack_npy, unpack, unpack_npy
 from vla_ros.policies.remote.errors import WireError
+from vla_ros.policies.remote.wire_arrays import WireLimits
 
 RNG = np.random.default_rng(5)
 ARRAYS = [

@@ -19,10 +19,11 @@ from websockets.sync.server import ServerConnection, serve
 from vla_ros.config import build
 from vla_ros.contract import Contract
 from vla_ros.policies.base import InferenceContext
-from vla_ros.policies.remote.codec import WireLimits, unpack
+from vla_ros.policies.remote.codec import unpack
 from vla_ros.policies.remote.errors import Fault, RemoteError
 from vla_ros.policies.remote.health import Health
 from vla_ros.policies.remote.policy import RemotePolicy
+from vla_ros.policies.remote.wire_arrays import WireLimits
 from vla_ros.types import CameraFrame, Observation
 
 WIDTH, MOST_STEPS, MOST_BYTES = 8, 50, 60_000

@@ -454,7 +454,7 @@ def test_after_a_timeout_the_client_reconnects_and_the_late_reply_never_appears(
 
     with plain_server(answer) as url, remote(url, keys=KEYS, deadline_s=0.3) as client:
         client.reset("pick", 0)
-        with pytest.raises(RemoteTimeoutError, match=r"in 0\.3 s, the deadline; connecting anew"):
+        with pytest.raises(RemoteTimeoutError, match="within the deadline; connecting anew"):
             client.infer(observe(), InferenceContext())
         release.set()
         values = [client.infer(observe(), InferenceContext()).actions[0, 0] for _ in range(20)]
@@ -465,18 +465,21 @@ def test_after_a_timeout_the_client_reconnects_and_the_late_reply_never_appears(
 
 
 def test_an_unasked_reply_of_a_plain_server_ends_the_connection() -> None:
+    is_sent = threading.Event()
+
     def answer(line: ServerConnection, _request: dict[Any, Any], number: int) -> None:
         line.send(actions_by_hand(0.1 * number))
         if number == 1:
             line.send(actions_by_hand(-1.0))
+            is_sent.set()
 
     with plain_server(answer) as url, remote(url, keys=KEYS) as client:
         client.reset("pick", 0)
         assert client.infer(observe(), InferenceContext()).actions[0, 0] == pytest.approx(0.1)
-        while client.health()["discarded"] == 0:
-            time.sleep(0.005)
+        is_sent.wait(10.0)
+        time.sleep(0.1)  # Sent, but not yet through the kernel.
         assert client.infer(observe(), InferenceContext()).actions[0, 0] == pytest.approx(0.2)
-        assert client.health()["reconnects"] == 1
+        assert (client.health()["reconnects"], client.health()["discarded"]) == (1, 1)
 
 
 def test_numbered_replies_that_come_late_or_twice_are_discarded_on_the_same_connection() -> None:

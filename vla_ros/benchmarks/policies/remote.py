@@ -100,7 +100,7 @@ def run(options: Options) -> Result:
         health = policy.health()
     ratio = ratio_of_medians(times_s["remote"], times_s["echo"])
     control = ratio_of_medians(times_s["echo_again"], times_s["echo"])
-    problems = ()
+    problems: tuple[str, ...] = ()
     if is_void(control.median):
         problems = (f"remote_over_echo is void: the A/A control was {control.median:.2f}; end what else runs",)
     details = {

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vla_ros.policies.remote.address import Address
-from vla_ros.policies.remote.codec import WireLimits, dump_json, load_json
+from vla_ros.policies.remote.codec import dump_json, load_json
 from vla_ros.policies.remote.errors import (
     RemoteFailureError,
     RemoteTimeoutError,
@@ -22,6 +22,7 @@ from vla_ros.policies.remote.errors import (
     WireError,
 )
 from vla_ros.policies.remote.health import Health
+from vla_ros.policies.remote.wire_arrays import WireLimits
 
 _TEXT_SHOWN = 500
 

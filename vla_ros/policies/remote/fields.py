@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_ros.policies.remote.errors import WireError
 from vla_ros.types import FloatArray, ImageArray
@@ -79,11 +80,18 @@ def take_array(message: Mapping[Any, Any], key: str, shape: tuple[int | None, ..
     if not is_fit:
         wanted_text = ", ".join("any" if length is None else str(length) for length in shape)
         raise WireError("shape", f"{key!r} has shape {value.shape}, needs ({wanted_text})")
-    with np.errstate(invalid="ignore"):  # A signalling NaN is refused below, like the others.
-        array = value.astype(np.float64)
+    array = as_float64(value)
     if not np.isfinite(array).all():
         raise WireError("not_finite", f"{key!r} holds numbers that aren't finite")
     return array
+
+
+def as_float64(array: NDArray[Any]) -> FloatArray:
+    """The numbers as float64; where they are that already, themselves."""
+    if array.dtype == np.float64:
+        return array
+    with np.errstate(invalid="ignore"):  # Of a signalling NaN; whoever asks refuses it like the others.
+        return array.astype(np.float64)
 
 
 def take_image(message: Mapping[Any, Any], key: str) -> ImageArray:

@@ -11,9 +11,10 @@ from typing import Any
 
 from vla_ros.errors import MissingDependencyError
 from vla_ros.policies.remote.address import Address
-from vla_ros.policies.remote.codec import WireLimits, pack_npy, unpack_npy
+from vla_ros.policies.remote.codec import pack_npy, unpack_npy
 from vla_ros.policies.remote.errors import RemoteFailureError, RemoteTimeoutError, RemoteUnavailableError
 from vla_ros.policies.remote.health import Health
+from vla_ros.policies.remote.wire_arrays import WireLimits
 
 try:
     import zmq

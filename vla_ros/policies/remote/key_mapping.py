@@ -10,9 +10,9 @@ import numpy as np
 
 from vla_ros.contract import Contract
 from vla_ros.errors import ConfigError
-from vla_ros.policies.remote.codec import AnyArray
 from vla_ros.policies.remote.errors import RemoteReplyError, WireError
 from vla_ros.policies.remote.fields import take
+from vla_ros.policies.remote.wire_arrays import AnyArray
 from vla_ros.types import Observation
 
 Protocol = Literal["openpi", "openvla", "openvla_oft", "gr00t"]

@@ -1,10 +1,9 @@
-"""A connection of openpi's protocol and the request that is under way on it."""
+"""A connection of openpi's protocol, on which the next message is always awaited."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
@@ -14,26 +13,37 @@ from vla_ros.policies.remote.errors import RemoteUnavailableError, WireError
 from vla_ros.policies.remote.observation_wire import OWN
 
 
-@dataclass(eq=False)
 class Link:
-    """One connection, with what its server said of itself."""
+    """A connection and what its server said of itself.
 
-    socket: ClientConnection
-    metadata: dict[Any, Any]
+    Args:
+        loop: on which it lives.
+        socket: open, its metadata received.
+        metadata: the server's.
+
+    Attributes:
+        next: the message to come, or the end of the connection; done where one came that nobody has asked for.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, socket: ClientConnection, metadata: dict[Any, Any]) -> None:
+        self._loop, self.socket, self.metadata = loop, socket, metadata
+        self.expect()
 
     @property
     def is_numbered(self) -> bool:
-        """Whether it says which request a reply answers, as our own does."""
+        """Whether the server says which request a reply answers, as our own does."""
         return OWN in self.metadata
 
+    def expect(self) -> None:
+        """Awaits the message after the one that was taken."""
+        self.next: asyncio.Task[str | bytes] = self._loop.create_task(self.socket.recv())
 
-@dataclass(eq=False)
-class Pending:
-    """The request under way."""
-
-    link: Link
-    number: int
-    reply: asyncio.Future[dict[Any, Any]]
+    def end(self) -> None:
+        """Ends the connection at once."""
+        if self.next.done() and not self.next.cancelled():
+            self.next.exception()  # Seen.
+        self.next.cancel()
+        self.socket.transport.abort()
 
 
 def number_of(reply: Mapping[Any, Any]) -> int:
@@ -53,5 +63,6 @@ def refused_by(url: str, error: InvalidStatus) -> RemoteUnavailableError:
         404: "it has no such policy",
         503: "it has as many clients as it takes",
     }
-    why = known.get(status, "see its log")
-    return RemoteUnavailableError(f"{url} refuses the connection with status {status}: {why}")
+    return RemoteUnavailableError(
+        f"{url} refuses the connection with status {status}: {known.get(status, 'see its log')}"
+    )

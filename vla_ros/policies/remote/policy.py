@@ -16,7 +16,6 @@ from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.remote.act_client import ActClient
 from vla_ros.policies.remote.address import make_address
 from vla_ros.policies.remote.client import OpenpiClient
-from vla_ros.policies.remote.codec import WireLimits
 from vla_ros.policies.remote.contract_check import check_metadata
 from vla_ros.policies.remote.errors import Fault, RemoteError, RemoteFailureError, RemoteReplyError
 from vla_ros.policies.remote.health import Health
@@ -24,6 +23,7 @@ from vla_ros.policies.remote.key_mapping import KeyMapping
 from vla_ros.policies.remote.observation_wire import OWN, PROTOCOL, encode_observation
 from vla_ros.policies.remote.parameters import WHERE, RemoteParameters
 from vla_ros.policies.remote.reply import ReplyChecker
+from vla_ros.policies.remote.wire_arrays import WireLimits
 from vla_ros.types import ActionChunk, Observation
 
 _SCHEMES = {

@@ -11,6 +11,7 @@ import numpy as np
 from vla_ros.actions.decode import ROTATION_WIDTH
 from vla_ros.contract import ActionSpec
 from vla_ros.policies.remote.errors import Fault, RemoteReplyError
+from vla_ros.policies.remote.fields import as_float64
 from vla_ros.types import FloatArray
 
 _TURN = 2.0 * math.pi
@@ -78,11 +79,14 @@ class ReplyChecker:
         if not self._limits.horizon_min <= len(actions) <= self._limits.horizon_max:
             allowed = f"{self._limits.horizon_min} to {self._limits.horizon_max}"
             raise RemoteReplyError("horizon", f"actions have {len(actions)} steps, allowed {allowed}")
-        with np.errstate(invalid="ignore"):  # A signalling NaN is refused below, like the others.
-            values = actions.astype(np.float64)
-        _refuse(~np.isfinite(values), values, "not_finite", "finite numbers")
+        values = as_float64(actions)
+        is_finite = np.isfinite(values)
+        if not is_finite.all():
+            raise _refusal(~is_finite, values, "not_finite", "finite numbers")
         bounds = self._entry_bounds(values.shape[1])
-        _refuse(np.abs(values) > bounds, values, "magnitude", f"at most {bounds.round(3).tolist()} in size")
+        is_past = np.abs(values) > bounds
+        if is_past.any():
+            raise _refusal(is_past, values, "magnitude", f"at most {bounds.round(3).tolist()} in size")
         self._width = values.shape[1]
         return values
 
@@ -92,11 +96,10 @@ class ReplyChecker:
         return self._bounds
 
 
-def _refuse(is_wrong: Any, values: FloatArray, fault: Fault, needed: str) -> None:
-    if is_wrong.any():
-        step, entry = np.argwhere(is_wrong)[0]
-        text = f"actions: step {step}, entry {entry} is {values[step, entry]:.6g}, needs {needed}"
-        raise RemoteReplyError(fault, text)
+def _refusal(is_wrong: Any, values: FloatArray, fault: Fault, needed: str) -> RemoteReplyError:
+    step, entry = np.argwhere(is_wrong)[0]
+    text = f"actions: step {step}, entry {entry} is {values[step, entry]:.6g}, needs {needed}"
+    return RemoteReplyError(fault, text)
 
 
 def _entry_bounds(spec: ActionSpec, limits: ReplyLimits, width: int) -> FloatArray:

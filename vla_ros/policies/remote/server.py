@@ -26,11 +26,12 @@ from websockets.http11 import Request, Response
 from vla_ros import __version__
 from vla_ros.errors import ConfigError, UnknownNameError
 from vla_ros.policies.remote.access import Access
-from vla_ros.policies.remote.codec import WireLimits, pack, unpack
+from vla_ros.policies.remote.codec import pack, unpack
 from vla_ros.policies.remote.errors import RemoteError, WireError
 from vla_ros.policies.remote.fields import take_mapping, take_text
 from vla_ros.policies.remote.hosting import HostedPolicy, describe_failure
 from vla_ros.policies.remote.observation_wire import OWN, PROTOCOL
+from vla_ros.policies.remote.wire_arrays import WireLimits
 
 _HEALTH_PATH = "/healthz"
 _INTERNAL_ERROR = 1011
@@ -102,8 +103,7 @@ class PolicyServer:
             try:
                 yield next(iter(server.sockets)).getsockname()[1]
             finally:
-                server.close()
-                asyncio.run_coroutine_threadsafe(server.wait_closed(), loop).result()
+                asyncio.run_coroutine_threadsafe(_stop(server), loop).result()
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
@@ -204,14 +204,24 @@ class PolicyServer:
     ) -> dict[str, Any]:
         """The policy's reply; a request whose client has gone is taken out of the queue."""
         queued = policy.submit(message, client)
-        answer = asyncio.wrap_future(queued)
-        waited: list[asyncio.Future[Any]] = [answer, closed]
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
+
+        def forget(_closed: asyncio.Future[None]) -> None:
             queued.cancel()
-            answer.cancel()
-            raise RemoteError("unavailable", "the client has gone")
-        return answer.result()
+
+        closed.add_done_callback(forget)
+        try:
+            return await asyncio.wrap_future(queued)
+        except asyncio.CancelledError:
+            if not closed.done():
+                raise
+            raise RemoteError("unavailable", "the client has gone") from None
+        finally:
+            closed.remove_done_callback(forget)
+
+
+async def _stop(server: Server) -> None:
+    server.close()
+    await server.wait_closed()
 
 
 def _number(message: Mapping[Any, Any]) -> int | None:
