@@ -26,7 +26,7 @@ def server_url() -> Iterator[str]:
     from vla_ros.policies.remote.hosting import HostedPolicy
     from vla_ros.policies.remote.server import PolicyServer
 
-    server = PolicyServer([HostedPolicy(load_policy_config("scripted_visual"))], "scripted_visual", Access(port=0))
+    server = PolicyServer([HostedPolicy.load(load_policy_config("scripted_visual"))], "scripted_visual", Access(port=0))
     with server.running() as port:
         yield f"ws://127.0.0.1:{port}"
     server.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -96,7 +97,10 @@ def observe(prompt: str = "pick") -> Observation:
 def serving(
     *policies: Recorder, access: Access | None = None, names: tuple[str, ...] = ("one", "two")
 ) -> Iterator[str]:
-    hosted = [HostedPolicy.of(name, policy, CONTRACT) for name, policy in zip(names, policies, strict=False)]
+    hosted = [
+        HostedPolicy(name, functools.partial(lambda made: (made, CONTRACT), policy))
+        for name, policy in zip(names, policies, strict=False)
+    ]
     server = PolicyServer(hosted, names[0], access or Access(port=0))
     with server.running() as port:
         yield f"ws://127.0.0.1:{port}"

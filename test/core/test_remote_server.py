@@ -75,7 +75,7 @@ REQUEST = {
 
 @contextmanager
 def serving(policy: Still | None = None, **access: Any) -> Iterator[int]:
-    hosted = HostedPolicy.of("still", policy or Still(), CONTRACT)
+    hosted = HostedPolicy("still", lambda: (policy or Still(), CONTRACT))
     server = PolicyServer([hosted], "still", Access(port=0, **access))
     with server.running() as port:
         yield port
@@ -160,7 +160,7 @@ def test_unknown_policy_is_refused_and_the_known_ones_named() -> None:
         with pytest.raises(RemoteUnavailableError, match="status 404: it has no such policy"):
             RemotePolicy.from_parameters(CONTRACT, {"url": f"ws://127.0.0.1:{port}/sill"})
     with pytest.raises(UnknownNameError):
-        PolicyServer([HostedPolicy.of("still", Still(), CONTRACT)], "sill", Access())
+        PolicyServer([HostedPolicy("still", lambda: (Still(), CONTRACT))], "sill", Access())
 
 
 def test_healthz_answers_everybody_and_nothing_else_does() -> None:
@@ -236,7 +236,7 @@ def test_a_request_under_another_contract_is_refused() -> None:
 def test_requests_of_a_client_that_has_gone_leave_the_queue() -> None:
     policy = Still()
     policy.gate = threading.Event()
-    server = PolicyServer([HostedPolicy.of("still", policy, CONTRACT)], "still", Access(port=0))
+    server = PolicyServer([HostedPolicy("still", lambda: (policy, CONTRACT))], "still", Access(port=0))
     with server.running() as port, connect(f"ws://127.0.0.1:{port}") as first:
         first.recv()
         first.send(pack(REQUEST))

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     hosted = []
     for config in configs:
         print(f"loading {config.name} ({config.kind})", file=sys.stderr, flush=True)
-        hosted.append(HostedPolicy(config, keys))
+        hosted.append(HostedPolicy.load(config, keys))
     server = PolicyServer(hosted, args.default or hosted[0].name, access)
     try:
         asyncio.run(_serve(server, args))

@@ -174,7 +174,9 @@ def _serve(pipe: Connection, reply: bytes) -> None:
     from vla_ros.policies.remote.server import PolicyServer
 
     contract = build(Contract, _CONTRACT, "bench remote")
-    server = PolicyServer([HostedPolicy.of("trivial", TrivialPolicy(contract), contract)], "trivial", Access(port=0))
+    server = PolicyServer(
+        [HostedPolicy("trivial", lambda: (TrivialPolicy(contract), contract))], "trivial", Access(port=0)
+    )
     with server.running() as port:
         asyncio.run(_serve_floors(pipe, port, reply))
     server.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -30,35 +30,35 @@ class HostedPolicy:
     one before is told so instead of being answered out of another's task.
 
     Args:
-        config: which one.
+        name: under which it is served.
+        make: makes it, with its contract; called in its thread.
+        seed: of the resets that plain clients don't ask for.
         keys: under which keys plain openpi clients send; None for those of our own form.
 
     Raises:
         VlaRosError: what making it raises.
     """
 
-    def __init__(self, config: PolicyConfig, keys: KeyMapping | None = None) -> None:
-        self.name, self._seed = config.name, config.seed
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"policy {config.name}")
+    def __init__(
+        self, name: str, make: Callable[[], tuple[Policy, Contract]], seed: int = 0, keys: KeyMapping | None = None
+    ) -> None:
+        self.name, self._seed = name, seed
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"policy {name}")
+        self._owner: str | None = None
+        self._task: str | None = None
         try:
-            self._policy, self.contract = self._worker.submit(make_policy, config).result()
+            self._policy, self.contract = self._worker.submit(make).result()
+            self._contract_hash = self.contract.interface_hash  # Kept: it is worked out each time it is asked for.
             self._keys = keys or own_keys(self.contract)
-            self._keys.check(self.contract, f"serve {config.name}")
+            self._keys.check(self.contract, f"serve {name}")
         except BaseException:
             self.close()
             raise
-        self._owner: str | None = None
-        self._task: str | None = None
 
     @classmethod
-    def of(cls, name: str, policy: Policy, contract: Contract, keys: KeyMapping | None = None) -> HostedPolicy:
-        """One that was made elsewhere."""
-        made = cls.__new__(cls)
-        made.name, made._seed, made._policy, made.contract = name, 0, policy, contract
-        made._worker = ThreadPoolExecutor(1, thread_name_prefix=f"policy {name}")
-        made._keys = keys or own_keys(contract)
-        made._owner, made._task = None, None
-        return made
+    def load(cls, config: PolicyConfig, keys: KeyMapping | None = None) -> HostedPolicy:
+        """The policy that a config describes."""
+        return cls(config.name, lambda: make_policy(config), config.seed, keys)
 
     def metadata(self) -> dict[str, Any]:
         """What it says of itself: its name and contract."""
@@ -88,9 +88,9 @@ class HostedPolicy:
     def _answer_own(self, message: Mapping[Any, Any]) -> ActionChunk | None:
         own = take_mapping(message, OWN)
         session = take_text(own, "session")
-        if take_text(own, "contract") != self.contract.interface_hash:
+        if take_text(own, "contract") != self._contract_hash:
             raise ContractError(
-                f"policy {self.name} has contract {self.contract.interface_hash}, the request was made under "
+                f"policy {self.name} has contract {self._contract_hash}, the request was made under "
                 f"{own['contract'][:40]}"
             )
         if "reset" in own:

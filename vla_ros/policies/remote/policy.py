@@ -64,6 +64,7 @@ class RemotePolicy:
 
     def __init__(self, contract: Contract, parameters: RemoteParameters) -> None:
         self.contract = contract
+        self._contract_hash = contract.interface_hash  # Kept, since it is worked out each time it is asked for.
         self._parameters = parameters
         self._keys = parameters.key_mapping(contract)
         self._checker = ReplyChecker(contract.action, parameters.reply)
@@ -153,7 +154,7 @@ class RemotePolicy:
             "protocol": PROTOCOL,
             "call": call,
             "session": self._session,
-            "contract": self.contract.interface_hash,
+            "contract": self._contract_hash,
         }
 
     def _ask(self, request: Mapping[str, Any]) -> Mapping[Any, Any]:
