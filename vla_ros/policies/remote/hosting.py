@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from vla_ros.contract import Contract
@@ -18,6 +18,7 @@ from vla_ros.policies.remote.fields import take_int, take_mapping, take_text
 from vla_ros.policies.remote.key_mapping import KeyMapping
 from vla_ros.policies.remote.observation_wire import OWN, decode_observation, encode_chunk
 from vla_ros.policies.remote.plain_request import decode_plain, own_keys
+from vla_ros.policies.remote.worker import Worker
 from vla_ros.types import ActionChunk
 
 _log = logging.getLogger(__name__)
@@ -43,11 +44,11 @@ class HostedPolicy:
         self, name: str, make: Callable[[], tuple[Policy, Contract]], seed: int = 0, keys: KeyMapping | None = None
     ) -> None:
         self.name, self._seed = name, seed
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"policy {name}")
+        self._worker = Worker(f"policy {name}")
         self._owner: str | None = None
         self._task: str | None = None
         try:
-            self._policy, self.contract = self._worker.submit(make).result()
+            self._policy, self.contract = self._worker.run(make)
             self._contract_hash = self.contract.interface_hash  # Kept: it is worked out each time it is asked for.
             self._keys = keys or own_keys(self.contract)
             self._keys.check(self.contract, f"serve {name}")
@@ -64,8 +65,8 @@ class HostedPolicy:
         """What it says of itself: its name and contract."""
         return {"policy": self.name, **contract_metadata(self.contract)}
 
-    def submit(self, message: Mapping[Any, Any], client: str) -> Future[dict[str, Any]]:
-        """Queues a request; cancelling the future takes it out of the queue again.
+    def submit(self, message: Mapping[Any, Any], client: str) -> asyncio.Future[dict[str, Any]]:
+        """Queues a request, from a running loop; cancelling the future takes it out of the queue again.
 
         Args:
             message: in our own form, or a plain client's.
@@ -75,7 +76,7 @@ class HostedPolicy:
 
     def close(self) -> None:
         """Ends its thread after what it is doing."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._worker.close()
 
     # In the policy's thread.
 

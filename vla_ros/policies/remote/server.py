@@ -210,7 +210,7 @@ class PolicyServer:
 
         closed.add_done_callback(forget)
         try:
-            return await asyncio.wrap_future(queued)
+            return await queued
         except asyncio.CancelledError:
             if not closed.done():
                 raise
