@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from vla_ros.policies.remote.errors import (
     RemoteUnavailableError,
 )
 from vla_ros.policies.remote.hosting import HostedPolicy
+from vla_ros.policies.remote.key_mapping import KeyMapping
 from vla_ros.policies.remote.observation_wire import decode_observation, encode_observation
 from vla_ros.policies.remote.policy import RemotePolicy
 from vla_ros.policies.remote.server import PolicyServer
@@ -375,6 +377,40 @@ def test_openpis_own_client_shows_its_key_and_names_a_policy() -> None:
         client = openpi_client(f"{url}/two", api_key=key)
         assert client.infer(plain_request())["actions"][0, 3] == 0.5
         client._ws.close()
+
+
+def test_a_plain_client_may_send_under_keys_of_its_own() -> None:
+    policy = Recorder()
+    keys = KeyMapping({"base": "observation/image", "wrist": "observation/wrist_image"}, "observation/state")
+    server = PolicyServer([HostedPolicy("one", lambda: (policy, CONTRACT), 7, keys)], "one", Access(port=0))
+    with server.running() as port, connect(f"ws://127.0.0.1:{port}", compression=None) as line:
+        line.recv()
+        image = np.full((6, 8, 3), 9, np.uint8)
+        request = {"observation/image": image, "observation/wrist_image": image + 1, "observation/state": STATE}
+        line.send(msgpack.packb({key: array_by_hand(value) for key, value in request.items()} | {"prompt": "pick"}))
+        reply = msgpack.unpackb(line.recv())
+    assert reply["actions"][b"shape"] == [4, 7]
+    assert policy.resets == [("pick", 7)]
+    assert (policy.seen[0][0].images["wrist"].image == 10).all()
+    server.close()
+
+
+def test_a_policy_that_ends_its_interpreter_only_fails() -> None:
+    policy = Recorder()
+    policy.infer = lambda *_: sys.exit(3)  # type: ignore[method-assign]
+    with serving(policy) as url, remote(url) as client:
+        client.reset("pick", 0)
+        for _ in range(2):
+            with pytest.raises(RemoteFailureError, match="failed with RuntimeError"):
+                client.infer(observe(), InferenceContext())
+
+
+def test_what_making_a_policy_raises_is_raised() -> None:
+    def make() -> Any:
+        raise ConfigError("policy", "no such checkpoint", "give another")
+
+    with pytest.raises(ConfigError, match="no such checkpoint"):
+        HostedPolicy("one", make)
 
 
 # Our client under a server written from the protocol's text.
