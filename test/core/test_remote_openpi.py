@@ -395,6 +395,16 @@ def test_a_plain_client_may_send_under_keys_of_its_own() -> None:
     server.close()
 
 
+def test_our_client_in_plain_openpi_is_answered_by_our_server() -> None:
+    images = {name: f"observation/images/{name}" for name in ("base", "wrist")}
+    policy = Recorder()
+    with serving(policy) as url, remote(url, keys={"images": images}) as client:
+        client.reset("pick", 0)
+        for _ in range(3):
+            chunk = client.infer(observe(), InferenceContext())
+        np.testing.assert_allclose(chunk.actions[:, :3], np.tile(POSE[:3, 3], (4, 1)), atol=1e-6)
+
+
 def test_a_policy_that_ends_its_interpreter_only_fails() -> None:
     policy = Recorder()
     policy.infer = lambda *_: sys.exit(3)  # type: ignore[method-assign]

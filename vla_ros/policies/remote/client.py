@@ -82,7 +82,7 @@ class OpenpiClient:
         Raises:
             VlaRosError: what `accept` raised, or RemoteUnavailableError.
         """
-        return self._run(self._connected(), timeout_s).metadata
+        return self._run(self._connected(is_numbered=True), timeout_s).metadata
 
     def exchange(self, request: Mapping[str, Any], deadline_s: float) -> dict[Any, Any]:
         """Sends a request and returns its reply.
@@ -145,7 +145,7 @@ class OpenpiClient:
             timer.cancel()
 
     async def _exchange(self, message: memoryview, number: int | None) -> dict[Any, Any]:
-        link = await self._connected()
+        link = await self._connected(number is not None)
         try:
             await link.socket.send(message)
             while True:
@@ -178,16 +178,16 @@ class OpenpiClient:
                 return None
         return reply
 
-    async def _connected(self) -> Link:
+    async def _connected(self, is_numbered: bool) -> Link:
         """A connection on which nothing is waiting."""
         while True:
             if self._link is None:
                 self._link = await self._connect()
-            if await self._is_in_step(self._link):
+            if await self._is_in_step(self._link, is_numbered):
                 return self._link
             self._drop()
 
-    async def _is_in_step(self, link: Link) -> bool:
+    async def _is_in_step(self, link: Link, is_numbered: bool) -> bool:
         """Takes what came while nobody asked; false if the connection ended, or can't be trusted any more."""
         await asyncio.sleep(0)  # The first lets the loop look at the line, the second take what is there.
         await asyncio.sleep(0)
@@ -195,7 +195,7 @@ class OpenpiClient:
             if link.next.exception() is not None:
                 return False
             self.health.count("duplicate")
-            if not link.is_numbered:
+            if not is_numbered:
                 return False
             link.expect()
             await asyncio.sleep(0)

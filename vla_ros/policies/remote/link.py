@@ -29,11 +29,6 @@ class Link:
         self._loop, self.socket, self.metadata = loop, socket, metadata
         self.expect()
 
-    @property
-    def is_numbered(self) -> bool:
-        """Whether the server says which request a reply answers, as our own does."""
-        return OWN in self.metadata
-
     def expect(self) -> None:
         """Awaits the message after the one that was taken."""
         self.next: asyncio.Task[str | bytes] = self._loop.create_task(self.socket.recv())
