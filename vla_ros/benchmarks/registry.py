@@ -7,11 +7,14 @@ from typing import Any
 
 from vla_ros.errors import UnknownNameError
 
-BENCHMARKS = {"motion": "the motion path: cost of a tick, limits under adversity, singularities, seams, ROS"}
+BENCHMARKS = {
+    "motion": "the motion path: cost of a tick, limits under adversity, singularities, seams, ROS",
+    "policies": "policies: the node around them, inference, the way to another process, tokens",
+}
 
 
 def load_benchmark(name: str) -> Any:
-    """The module of a benchmark: `PARTS`, `chosen_parts`, `requirements`, `run` and `draw`.
+    """The module of a benchmark: `chosen_parts`, `requirements`, `run` and `draw`.
 
     Raises:
         UnknownNameError: for a name that isn't in `BENCHMARKS`.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +22,13 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
-import vla_ros
 from vla_ros.config import load, package_share
 from vla_ros.control.config import ControllerConfig
 from vla_ros.errors import VlaRosError
 from vla_ros.geometry import se3
 from vla_ros.launching.environment import defaults_without_ros
 from vla_ros.nodes import chunk_messages, messages
+from vla_ros.nodes.bench_processes import BenchProcess, environment
 from vla_ros.nodes.bench_relay import PING, PONG
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
@@ -80,7 +79,7 @@ def measure(trials: int, seed: int, on_trial: Callable[[int], None]) -> HopTimes
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vla_ros_bench_")))
         changed = {"ROS_DOMAIN_ID": _DOMAIN, "XDG_STATE_HOME": str(folder), **defaults_without_ros(os.environ)}
         changed["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-        stack.enter_context(_environment(changed))
+        stack.enter_context(environment(changed))
         remap = ["--ros-args", "-r", f"__ns:=/{namespace}"]
         settings = folder / "controller.yaml"
         # Without a pull on the posture the whole arm rests as soon as the tool does.
@@ -89,9 +88,9 @@ def measure(trials: int, seed: int, on_trial: Callable[[int], None]) -> HopTimes
         motion = ["motion", *remap, "-p", f"robot:={ROBOT}", "-p", f"source:={_SOURCE}"]
         motion += ["-p", f"controller:={settings}"]
         processes = [
-            stack.enter_context(_Process([sys.executable, "-m", "vla_ros.nodes", *motion], folder / "motion.log")),
+            stack.enter_context(BenchProcess([sys.executable, "-m", "vla_ros.nodes", *motion], folder / "motion.log")),
             stack.enter_context(
-                _Process([sys.executable, "-m", "vla_ros.nodes.bench_relay", *remap], folder / "relay.log")
+                BenchProcess([sys.executable, "-m", "vla_ros.nodes.bench_relay", *remap], folder / "relay.log")
             ),
         ]
         rclpy.init(args=remap, signal_handler_options=SignalHandlerOptions.NO)
@@ -113,53 +112,10 @@ def measure(trials: int, seed: int, on_trial: Callable[[int], None]) -> HopTimes
         return times
 
 
-class _Process(subprocess.Popen[bytes]):
-    """A process with what it prints in a file."""
-
-    def __init__(self, words: Sequence[str], log: Path) -> None:
-        self.log = log
-        with log.open("wb") as file:
-            super().__init__(words, stdout=file, stderr=subprocess.STDOUT, env=_child_environment())
-
-    def __exit__(self, *_arguments: object) -> None:
-        """Ends it."""
-        self.terminate()
-        try:
-            self.wait(5.0)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self.wait()
-
-
-def _child_environment() -> dict[str, str]:
-    child = dict(os.environ)
-    # The wheels' start-up sets LD_LIBRARY_PATH unless it is marked as done.
-    if "LD_LIBRARY_PATH" not in child:
-        child.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None)
-    here = str(Path(vla_ros.__file__).parents[1])  # From a checkout, too.
-    child["PYTHONPATH"] = os.pathsep.join(filter(None, (here, child.get("PYTHONPATH"))))
-    return child
-
-
-@contextmanager
-def _environment(changed: Mapping[str, str]) -> Iterator[None]:
-    """Changes the environment while a block runs."""
-    before = {key: os.environ.get(key) for key in changed}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
-
-
 class _Client(Node):
     """Sends chunks and pings, hears the answers, and is the arm: always where it was told to be."""
 
-    def __init__(self, processes: Sequence[_Process]) -> None:
+    def __init__(self, processes: Sequence[BenchProcess]) -> None:
         super().__init__("bench_client")
         self._processes = processes
         config = load_robot(ROBOT)

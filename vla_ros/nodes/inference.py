@@ -41,8 +41,6 @@ class Inference:
         self._policy: ResidentPolicy | None = None
         self._task = ""
         self._turn = 1
-        """Counts tasks, policies and activations: what was planned in another turn is over."""
-
         self._is_active = self._is_over = False
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
 
@@ -54,6 +52,11 @@ class Inference:
     def task(self) -> str:
         """The instruction in force."""
         return self._task
+
+    @property
+    def turn(self) -> int:
+        """Counts tasks, policies and activations: what was planned in another turn is over."""
+        return self._turn
 
     def start(self) -> None:
         """Starts the thread, once."""
@@ -118,7 +121,7 @@ class Inference:
                     begun, last_ns, is_understood = turn, 0, self._begin(policy, task)
                 next_s = max(next_s + policy.period_s, time.monotonic())
                 if is_understood:
-                    last_ns = self._ask(policy, task, turn, last_ns)
+                    last_ns = self.ask(policy, task, turn, last_ns)
             with self._wake:
                 # Another turn doesn't wait for the next regular one.
                 if turn == self._turn and not self._is_over:
@@ -142,8 +145,18 @@ class Inference:
         self._on_event({"event": "task", "task": task, "policy": policy.name})
         return True
 
-    def _ask(self, policy: ResidentPolicy, task: str, turn: int, last_ns: int) -> int:
-        """One observation and its answer; the stamp of the newest observation that was answered."""
+    def ask(self, policy: ResidentPolicy, task: str, turn: int, last_ns: int) -> int:
+        """One observation, and its answer on its way. The thread's own; public for who measures it.
+
+        Args:
+            policy: is asked.
+            task: the instruction.
+            turn: in which that was planned; `turn` if it is to be published.
+            last_ns: stamp of the newest observation that was answered.
+
+        Returns:
+            That stamp from now on.
+        """
         begin_s, begin_ns = time.perf_counter(), now_ns(self._node)
         try:
             self._take_frames()

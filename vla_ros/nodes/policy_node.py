@@ -13,34 +13,29 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle import Node as LifecycleNode
 from rclpy.parameter import Parameter
-from std_msgs.msg import Float64, String
+from std_msgs.msg import String
 
 from vla_ros.contract import load_rig
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes import messages
-from vla_ros.nodes.camera_intake import CameraIntake
 from vla_ros.nodes.inference import Inference
 from vla_ros.nodes.loading import Loader, progress
 from vla_ros.nodes.resident_policy import LoadedPolicy, ResidentPolicy
+from vla_ros.nodes.residents import Residents
 from vla_ros.nodes.runtime import (
     LATCHED,
     RELIABLE,
-    SENSOR,
     autostart,
     destroy,
     entities,
     logged_transition,
-    newest_only,
     now_ns,
     parameter,
     required_parameter,
     run,
 )
-from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.policies.registry import load_policy_config, policy_name
 from vla_ros.robots.config import load_robot
-from vla_ros.robots.model import RobotModel
-from vla_ros.types import RobotState
 
 
 class PolicyNode(LifecycleNode):
@@ -61,15 +56,16 @@ class PolicyNode(LifecycleNode):
         task = str(parameter(self, "task", "", "instruction in force from the start; empty: wait for `task`"))
         self._autostart = bool(parameter(self, "autostart", True, "activate without being asked"))
         self._started_ns = now_ns(self)
-        self._residents: dict[str, ResidentPolicy] = {}
+        self.residents: Residents | None = None
+        """The policies that are loaded; None until this is configured."""
+
         self._active_name = ""
         self._loading = ""
-        self._is_configured = False
         self._built: set[Any] = set()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self._events = self.create_publisher(String, "episode/event", LATCHED)
-        self._inference = Inference(self, self._take_frames, self._publish_event)
-        self._inference.set_task(task)
+        self.inference = Inference(self, self._take_frames, self._publish_event)
+        self.inference.set_task(task)
         self._loader = Loader(self.rig, self._tell_loading)
         self.create_timer(1.0, self._publish_diagnostics)
         self.create_timer(0.05, self._adopt_loaded)
@@ -85,17 +81,22 @@ class PolicyNode(LifecycleNode):
             self._configure()
             autostart(self)
 
+    @property
+    def active(self) -> ResidentPolicy | None:
+        """The policy that is asked."""
+        return None if self.residents is None else self.residents.by_name.get(self._active_name)
+
     # Lifecycle and callbacks: executor's thread.
 
     def _configure(self) -> None:
         """Loads what is wanted; what can't be loaded is refused before there are any topics."""
-        if self._is_configured:
+        if self.residents is not None:
             return
         loaded: list[LoadedPolicy] = []
         try:
             for name in dict.fromkeys((self._wanted, *self._residents_wanted)):
                 with progress(name, self._tell_loading):
-                    task = self._inference.task if name == self._wanted else ""
+                    task = self.inference.task if name == self._wanted else ""
                     loaded.append(LoadedPolicy.load(name, self.rig, task))
         except BaseException:
             for policy in loaded:
@@ -104,70 +105,50 @@ class PolicyNode(LifecycleNode):
         finally:
             self._loading = ""
         before = entities(self)
-        self._model = RobotModel.from_config(self.robot)
-        self._states = StateIntake(self, self.robot, newest_only(SENSOR), self._on_state).states
         self.create_subscription(String, "task", self._on_task, RELIABLE)
-        self.create_subscription(Float64, "gripper/command", self._on_gripper_command, RELIABLE)
-        self._cameras = CameraIntake(self, self.rig, self._model, self._states)
-        for policy in loaded:
-            self._adopt(policy)
         self._built = entities(self) - before
+        residents = Residents(self, self.robot, self.rig)
+        for policy in loaded:
+            residents.add(policy)
         self._active_name = policy_name(self._wanted)
-        self._inference.select(self._residents[self._active_name])
-        self._is_configured = True
-
-    def _adopt(self, loaded: LoadedPolicy) -> None:
-        before = entities(self)
-        resident = ResidentPolicy(self, loaded, self.robot, self._model, self._states)
-        has_history = resident.contract.observation.history_steps > 1
-        self._cameras.listen(resident.cameras & set(self.rig.cameras), has_history)
-        self._residents = {**self._residents, resident.name: resident}
-        self._built |= entities(self) - before
-        contract = f"{resident.contract.name} {resident.contract.interface_hash}"
-        self.get_logger().info(f"{resident.name}: contract {contract} fits rig {self.rig.name}")
+        self.residents = residents
+        self.inference.select(self.active)
 
     @logged_transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads the policies, checks their contracts against the rig, and makes the topics."""
         self._configure()
-        self._inference.start()
+        self.inference.start()
         return super().on_configure(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Leaves the topics and the policies; configuring makes and loads them anew."""
-        self._inference.select(None)
-        self._inference.wait_until_idle()
-        residents, self._residents, self._is_configured = self._residents, {}, False
-        for resident in residents.values():
-            resident.leave(self)
+        self.inference.select(None)
+        self.inference.wait_until_idle()
+        residents, self.residents = self.residents, None
+        if residents is not None:
+            residents.close()
         destroy(self, self._built)
         return super().on_cleanup(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Permits chunks."""
-        contract = self._residents[self._active_name].contract.interface_hash
-        self._publish_event({"event": "policy_active", "policy": self._active_name, "contract": contract})
-        self._inference.set_active(True)
+        if self.active is not None:
+            contract = self.active.contract.interface_hash
+            self._publish_event({"event": "policy_active", "policy": self._active_name, "contract": contract})
+        self.inference.set_active(True)
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Permits no more chunks; the filter holds when the last has ended."""
-        self._inference.set_active(False)
+        self.inference.set_active(False)
         return super().on_deactivate(state)
 
     def _on_task(self, message: String, info: Any) -> None:
         if info["source_timestamp"] < self._started_ns:
             self.get_logger().warning(f"task {message.data!r} is from before the start; publish it again to begin")
             return
-        self._inference.set_task(message.data)
-
-    def _on_state(self, state: RobotState) -> None:
-        for resident in self._residents.values():
-            resident.builder.add_state(state)
-
-    def _on_gripper_command(self, message: Float64) -> None:
-        for resident in self._residents.values():
-            resident.builder.add_gripper_command(now_ns(self), min(1.0, max(0.0, message.data)))
+        self.inference.set_task(message.data)
 
     def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         for item in parameters:
@@ -185,17 +166,18 @@ class PolicyNode(LifecycleNode):
             name = policy_name(wanted)
         except VlaRosError as error:
             return str(error)
-        if not self._is_configured:
+        if self.residents is None:
             self._wanted = wanted
             return ""
-        if name not in self._residents:
-            known = ", ".join(sorted(self._residents))
+        resident = self.residents.by_name.get(name)
+        if resident is None:
+            known = ", ".join(sorted(self.residents.by_name))
             return f"policy {name!r} isn't resident (resident: {known}); add it to the parameter `resident` first"
         if name == self._active_name:
             return ""
         before, self._active_name, self._wanted = self._active_name, name, wanted
-        self._inference.select(self._residents[name])
-        contract = self._residents[name].contract.interface_hash
+        self.inference.select(resident)
+        contract = resident.contract.interface_hash
         self._publish_event({"event": "policy_swapped", "from": before, "policy": name, "contract": contract})
         return ""
 
@@ -206,21 +188,14 @@ class PolicyNode(LifecycleNode):
         except VlaRosError as error:
             return str(error)
         self._residents_wanted = wanted
-        if not self._is_configured:
+        if self.residents is None:
             return ""
-        for name in self._residents.keys() - names.keys() - {self._active_name}:
-            self._drop(name)
-        for name, word in names.items():
-            if name not in self._residents:
-                self._loader.load(word)
+        for name in self.residents.by_name.keys() - names.keys() - {self._active_name}:
+            self.inference.wait_until_idle()
+            self.residents.drop(name)
+        for name in names.keys() - self.residents.by_name.keys():
+            self._loader.load(names[name])
         return ""
-
-    def _drop(self, name: str) -> None:
-        resident = self._residents[name]
-        self._residents = {key: value for key, value in self._residents.items() if key != name}
-        self._inference.wait_until_idle()
-        resident.leave(self)
-        self._built &= entities(self)
 
     def _adopt_loaded(self) -> None:
         try:
@@ -228,11 +203,12 @@ class PolicyNode(LifecycleNode):
         except queue.Empty:
             return
         self._loading = ""
+        residents = self.residents
         if isinstance(loaded, VlaRosError):
             self.get_logger().error(f"policy {word} can't be loaded: {loaded}")
             self._publish_event({"event": "policy_refused", "policy": word, "reason": str(loaded)})
-        elif self._is_configured and word in self._residents_wanted and loaded.config.name not in self._residents:
-            self._adopt(loaded)
+        elif residents and word in self._residents_wanted and loaded.config.name not in residents.by_name:
+            residents.add(loaded)
             contract = loaded.contract.interface_hash
             self._publish_event({"event": "policy_loaded", "policy": loaded.config.name, "contract": contract})
         else:
@@ -243,32 +219,27 @@ class PolicyNode(LifecycleNode):
         self.get_logger().info(text)
         self._publish_diagnostics()  # The executor doesn't while it configures.
 
-    # Inference's thread.
+    # Any thread.
 
     def _take_frames(self) -> None:
-        for camera, frame in self._cameras.take():
-            for resident in self._residents.values():
-                if camera in resident.cameras:
-                    resident.builder.add_frame(camera, frame)
-
-    # Any thread.
+        if self.residents is not None:
+            self.residents.take_frames()
 
     def _publish_event(self, event: Mapping[str, Any]) -> None:
         self._events.publish(String(data=json.dumps(event)))
 
     def _publish_diagnostics(self) -> None:
-        inference = self._inference
+        inference = self.inference
         values: dict[str, object] = {
             "policy": self._active_name,
-            "resident": ",".join(sorted(self._residents)),
+            "resident": ",".join(sorted(self.residents.by_name)) if self.residents else "",
             "task": inference.task,
             "active": inference.is_active,
         }
         for name, times in inference.times_s.items():
             values[f"{name}_p50_s"], values[f"{name}_p99_s"] = times.at(0.5), times.at(0.99)
-        active = self._residents.get(self._active_name)
-        if active is not None:
-            values.update(active.health)
+        if self.active is not None:
+            values.update(self.active.health)
         status = self._loading if self._loading and not inference.is_active else inference.status
         self._diagnostics.publish(
             messages.to_diagnostics(now_ns(self), self.get_fully_qualified_name(), status, values, inference.level)
@@ -276,9 +247,9 @@ class PolicyNode(LifecycleNode):
 
     def close(self) -> None:
         """Ends the inference thread and lets go of the policies."""
-        self._inference.close()
-        for resident in self._residents.values():
-            resident.leave(self)
+        self.inference.close()
+        if self.residents is not None:
+            self.residents.close()
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -179,6 +179,15 @@ def run(make: Callable[[], Sequence[Node]], poll_hz: float | None = None, args: 
         rclpy.try_shutdown()
 
 
+def serve_ready(executor: SingleThreadedExecutor) -> None:
+    """Everything that is ready now, and no more: a stream faster than who calls this must not keep it busy."""
+    for _ in range(64):
+        before_s = time.monotonic()
+        executor.spin_once(timeout_sec=0.0)
+        if time.monotonic() - before_s < 5e-5:
+            break
+
+
 def _spin(executor: SingleThreadedExecutor, is_over: threading.Event, poll_hz: float | None) -> None:
     try:
         while not is_over.is_set() and rclpy.ok():
@@ -186,12 +195,7 @@ def _spin(executor: SingleThreadedExecutor, is_over: threading.Event, poll_hz: f
                 executor.spin_once(timeout_sec=0.1)
                 continue
             next_s = time.monotonic() + 1.0 / poll_hz
-            # Everything that is ready now, and no more: a stream faster than this loop must not keep it busy.
-            for _ in range(64):
-                before_s = time.monotonic()
-                executor.spin_once(timeout_sec=0.0)
-                if time.monotonic() - before_s < 5e-5:
-                    break
+            serve_ready(executor)
             is_over.wait(max(0.0, next_s - time.monotonic()))
     except ExternalShutdownException:
         return

@@ -21,6 +21,7 @@ ENTRY_POINT_GROUP = "vla_ros.policies"
 # kind -> "module:factory"; a factory is called with the contract and the YAML's parameters.
 BUILT_IN = {
     "learned": "vla_ros.policies.learned:LearnedPolicy.from_parameters",
+    "openvla": "vla_ros.policies.openvla.policy:OpenVLAPolicy.from_parameters",
     "remote": "vla_ros.policies.remote.policy:RemotePolicy.from_parameters",
     "scripted_visual": "vla_ros.policies.scripted_visual:ScriptedVisualPolicy.from_parameters",
 }

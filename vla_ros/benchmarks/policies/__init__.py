@@ -1,1 +1,1 @@
-"""`vla-ros bench policies`: what stands between a policy and its chunks, against floors in the same run."""
+"""What policies cost: the node around them, inference, the way to another process, and tokens."""

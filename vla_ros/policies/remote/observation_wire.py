@@ -12,7 +12,7 @@ A request is a mapping in openpi's manner:
         reset: {task, seed}         to be done before this inference
         stamp_ns, T_base_tcp, gripper_opening, state_layout {item: [start, stop]}
         cameras: {NAME: {stamp_ns, T_base_cam, width, height, K, distortion}}
-        context: {expected_delay_s, execution_horizon_steps, committed: a ToolChunk's fields, or none}
+        context: {expected_delay_s, execution_horizon_steps, committed: a ToolChunk's or a JointChunk's fields, or none}
 
 and a reply is `actions` (steps, width), `is_idle`, `note`, `server_timing`, and `vla_ros: {seq}`. The committed prefix
 travels whole and absolute, so that real-time chunking is the same on either side of a wire.
@@ -28,7 +28,7 @@ from vla_ros.contract import Contract
 from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.remote.errors import WireError
 from vla_ros.policies.remote.fields import take, take_array, take_float, take_image, take_int, take_mapping, take_text
-from vla_ros.types import ActionChunk, CameraFrame, CameraModel, ImageArray, Observation, ToolChunk
+from vla_ros.types import ActionChunk, CameraFrame, CameraModel, ImageArray, JointChunk, Observation, ToolChunk
 
 PROTOCOL = 1
 OWN = "vla_ros"
@@ -129,19 +129,17 @@ def _decode_layout(message: Mapping[Any, Any], width: int) -> dict[str, slice]:
     return layout
 
 
-def _encode_committed(chunk: ToolChunk) -> dict[str, Any]:
+def _encode_committed(chunk: ToolChunk | JointChunk) -> dict[str, Any]:
     return {field.name: getattr(chunk, field.name) for field in dataclasses.fields(chunk)}
 
 
-def _decode_committed(message: Mapping[Any, Any]) -> ToolChunk:
+def _decode_committed(message: Mapping[Any, Any]) -> ToolChunk | JointChunk:
     times_s = take_array(message, "time_from_start_s", (None,))
     steps = len(times_s)
-    return ToolChunk(
-        take_int(message, "stamp_ns"),
-        take_text(message, "frame"),
-        take_array(message, "transforms", (steps, 4, 4)),
-        None if take(message, "openings") is None else take_array(message, "openings", (steps,)),
-        times_s,
-        take_text(message, "source"),
-        None if take(message, "T_base_anchor") is None else take_array(message, "T_base_anchor", (4, 4)),
-    )
+    stamp_ns, source = take_int(message, "stamp_ns"), take_text(message, "source")
+    openings = None if take(message, "openings") is None else take_array(message, "openings", (steps,))
+    if "positions" in message:
+        return JointChunk(stamp_ns, take_array(message, "positions", (steps, None)), openings, times_s, source)
+    anchor = None if take(message, "T_base_anchor") is None else take_array(message, "T_base_anchor", (4, 4))
+    transforms = take_array(message, "transforms", (steps, 4, 4))
+    return ToolChunk(stamp_ns, take_text(message, "frame"), transforms, openings, times_s, source, anchor)

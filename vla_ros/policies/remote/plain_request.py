@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_ros.actions.decode import ROTATION_WIDTH
-from vla_ros.contract import Contract
+from vla_ros.contract import ROTATION_WIDTH, Contract
 from vla_ros.geometry import rotations
 from vla_ros.geometry.se3 import make_pose
 from vla_ros.policies.remote.errors import WireError

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_ros.actions.decode import ROTATION_WIDTH
-from vla_ros.contract import ActionSpec
+from vla_ros.contract import ROTATION_WIDTH, ActionSpec
 from vla_ros.policies.remote.errors import Fault, RemoteReplyError
 from vla_ros.policies.remote.fields import as_float64
 from vla_ros.types import FloatArray
