@@ -1,0 +1,286 @@
+"""The policy kind `pi0`: a pi0 checkpoint through transformers' own model, from a local folder. Imports torch.
+
+The folder is what `PI0ForConditionalGeneration.save_pretrained` writes (config.json, safetensors), with its tokenizer,
+and with `statistics.json` of the state vector and the action beside them.
+
+Source: Black et al. 2024, "pi0: A Vision-Language-Action Flow Model for General Robot Control", arXiv 2410.24164. As in
+openpi, and unlike in the paper, time runs from 1 (noise) to 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from vla_ros.config import build
+from vla_ros.contract import Contract, ImageSpec, action_width, state_width
+from vla_ros.errors import ConfigError, ContractError, InstructionError, MissingDependencyError
+from vla_ros.observation.image import prepare_frame
+from vla_ros.policies.base import InferenceContext
+from vla_ros.policies.normalisation import Normaliser, Statistics
+from vla_ros.policies.widths import differing_line, find_width_differences
+from vla_ros.types import ActionChunk, Observation
+
+try:
+    from transformers import AutoTokenizer, PI0ForConditionalGeneration
+except ImportError as error:
+    raise MissingDependencyError(
+        "transformers 5.23 or newer", "policies of kind pi0", "python -m pip install 'vla_ros[learn]'"
+    ) from error
+
+_WHERE = "policy pi0: parameters"
+_STATISTICS, _STATE, _ACTION = "statistics.json", "state", "action"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Pi0Parameters:
+    """What the YAML of a `pi0` policy says.
+
+    Attributes:
+        checkpoint: the folder.
+        device: torch's name of where it runs.
+        dtype: of weights and activations.
+        images: the contract's images in the order in which the checkpoint was given its cameras; by default all of
+            them, in the contract's order.
+        steps: Euler steps from noise to actions; null takes the checkpoint's.
+        longest_prompt: tokens of an instruction; a longer one is refused.
+    """
+
+    checkpoint: str
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    images: tuple[str, ...] = ()
+    steps: int | None = None
+    longest_prompt: int = 48
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "longest_prompt"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"{key} {value} is below 1")
+
+
+class Pi0Policy:
+    """See the module.
+
+    Args:
+        contract: what it is asked to see and emit; its normalisation says by which formulas.
+        parameters: folder and settings.
+
+    Raises:
+        ContractError: if the contract's widths or images aren't what the checkpoint takes, naming each.
+        ConfigError: if the folder isn't a whole pi0 checkpoint.
+    """
+
+    def __init__(self, contract: Contract, parameters: Pi0Parameters) -> None:
+        folder = Path(parameters.checkpoint).expanduser()
+        statistics = _read_statistics(folder)
+        self.contract = contract
+        self._parameters = parameters
+        self._images = parameters.images or tuple(contract.observation.images)
+        _check(contract, self._images, _read_config(folder), statistics)
+        self._state = Normaliser(contract.normalisation.state, statistics[_STATE])
+        self._action = Normaliser(contract.normalisation.action, statistics[_ACTION])
+        self._state_width, self._action_width = (_width_of(statistics[name]) for name in (_STATE, _ACTION))
+        self._model = _load_model(folder, parameters)
+        self._prompt = _PromptEncoder(folder, self._model.config, parameters.longest_prompt)
+        self._task: str | None = None
+        self._ids: list[int] = []
+        self._generator = torch.Generator()
+
+    @classmethod
+    def from_parameters(cls, contract: Contract, parameters: dict[str, Any]) -> Pi0Policy:
+        """Made from the parameters of a policy's YAML. Raises ConfigError for one that isn't known."""
+        return cls(contract, build(Pi0Parameters, parameters, _WHERE))
+
+    def reset(self, task: str, seed: int) -> None:
+        """See `Policy.reset`. The noise is drawn from the seed, on the CPU, so that it is the same on every device."""
+        self._task = None
+        self._ids = self._prompt.encode(task, len(self._images))
+        self._task = task
+        self._generator.manual_seed(seed)
+
+    def infer(self, observation: Observation, context: InferenceContext) -> ActionChunk:
+        """See `Policy.infer`. The actions are (chunk_size, action width), in the contract's own units.
+
+        Raises:
+            ContractError: if the state vector isn't as long as the statistics'.
+        """
+        if self._task is None:
+            return ActionChunk(np.zeros((0, self._action_width)), is_idle=True, note="no task")
+        inputs = self.prepare(observation)
+        config = self._model.config
+        shape = (1, config.chunk_size, config.max_action_dim)
+        noise = torch.randn(shape, generator=self._generator).to(inputs["state"])
+        # From noise at time 1 to actions at time 0, past the images and words once: x <- x - v(x, t) / steps.
+        sample = self._model.sample_actions(**inputs, noise=noise, num_steps=self._parameters.steps)
+        actions = sample[0, :, : self._action_width].to("cpu", torch.float64).numpy()
+        return ActionChunk(np.asarray(self._action.unnormalise(actions), np.float64), note=self._task)
+
+    def prepare(self, observation: Observation) -> dict[str, torch.Tensor]:
+        """The model's inputs for one observation under the task in force, a batch of one.
+
+        Returns:
+            state (1, max_state_dim), normalised and padded by zeros; input_ids (1, tokens), the images' places first;
+            attention_mask (1, tokens); pixel_values (1, cameras, 3, side, side) in [-1, 1]; pixel_attention_mask
+            (1, cameras).
+        """
+        config, dtype = self._model.config, _DTYPES[self._parameters.dtype]
+        width = self._state_width
+        if len(observation.state) != width:
+            raise ContractError(
+                f"the state vector has {len(observation.state)} entries, the statistics of pi0's checkpoint {width}"
+            )
+        state = np.zeros(config.max_state_dim)
+        state[:width] = self._state.normalise(observation.state)
+        side = int(config.vlm_config.vision_config.image_size)
+        spec = ImageSpec("", side, side, resize="pad", interpolation="linear")
+        pixels = np.stack([prepare_frame(observation.images[name], spec).image for name in self._images])
+        values = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
+        ids = torch.tensor([self._ids])
+        inputs = {
+            "state": torch.from_numpy(state).to(dtype)[None],
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "pixel_values": values.to(dtype)[None],
+            "pixel_attention_mask": torch.ones((1, len(self._images)), dtype=torch.bool),
+        }
+        return {name: tensor.to(self._parameters.device) for name, tensor in inputs.items()}
+
+
+class _PromptEncoder:
+    """Token ids: the places of the images, then the beginning of a text, the instruction and a line's end."""
+
+    def __init__(self, folder: Path, config: Any, longest: int) -> None:
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            problem = f"has no tokenizer that loads ({' '.join(str(error).split())[:200]})"
+            raise ConfigError(
+                str(folder), problem, "save the checkpoint's tokenizer into it (save_pretrained)"
+            ) from error
+        vision = config.vlm_config.vision_config
+        self._image_ids = [config.vlm_config.image_token_id] * (vision.image_size // vision.patch_size) ** 2
+        self._vocabulary_size = int(config.vlm_config.text_config.vocab_size)
+        self._longest = longest
+
+    def encode(self, task: str, cameras: int) -> list[int]:
+        """Raises InstructionError for an instruction that is empty, too long, or outside of the vocabulary."""
+        # As openpi's tokenizer does: https://github.com/Physical-Intelligence/openpi, models/tokenizer.py.
+        text = task.strip().replace("_", " ").replace("\n", " ")
+        if not text:
+            raise InstructionError(task, "is empty", "say what is to be done")
+        ids: list[int] = [
+            self._tokenizer.bos_token_id,
+            *self._tokenizer(text + "\n", add_special_tokens=False).input_ids,
+        ]
+        if len(ids) > self._longest:
+            raise InstructionError(
+                task[:40] + " ...", f"takes {len(ids)} tokens (limit {self._longest}, longest_prompt)", "shorten it"
+            )
+        if max(ids) >= self._vocabulary_size:
+            raise InstructionError(
+                task,
+                f"has token {max(ids)}, the model knows {self._vocabulary_size}",
+                "is the tokenizer the model's own?",
+            )
+        return [*self._image_ids * cameras, *ids]
+
+
+def _load_model(folder: Path, parameters: Pi0Parameters) -> Any:
+    try:
+        model, report = PI0ForConditionalGeneration.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=_DTYPES[parameters.dtype],
+            output_loading_info=True,
+        )
+        model.to(parameters.device)
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            str(folder), f"pi0 doesn't load from it ({said})", "copy the checkpoint again, whole"
+        ) from error
+    # transformers fills what is missing with random numbers, and warns.
+    wrong = [name for key in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in report.get(key, ())]
+    if wrong:
+        raise ConfigError(
+            str(folder),
+            f"{len(wrong)} weights aren't pi0's or are missing, the first {sorted(map(str, wrong))[0]}",
+            "convert it for transformers, or copy it again",
+        )
+    return model.eval()
+
+
+def _read_config(folder: Path) -> Mapping[str, Any]:
+    data = _read_json(folder / "config.json")
+    if data.get("model_type") != "pi0":
+        raise ConfigError(
+            str(folder / "config.json"),
+            f"model_type is {data.get('model_type')!r}, not 'pi0'",
+            "a folder that lerobot saved goes with kind lerobot; openpi's own is served by openpi (kind remote)",
+        )
+    return data
+
+
+def _read_statistics(folder: Path) -> dict[str, Statistics]:
+    path = folder / _STATISTICS
+    data = _read_json(path)
+    try:
+        return {name: Statistics.from_json(data[name]) for name in (_STATE, _ACTION)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            str(path), f"isn't statistics of state and action ({error!r})", "compute them from the training data"
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(path), f"can't be read ({error})", "give a folder with a whole pi0 checkpoint") from error
+    if not isinstance(data, dict):
+        raise ConfigError(str(path), f"holds {type(data).__name__}", "it has to be an object of keys and values")
+    return data
+
+
+def _check(
+    contract: Contract, images: tuple[str, ...], config: Mapping[str, Any], statistics: Mapping[str, Statistics]
+) -> None:
+    """Refuses what doesn't fit, every line of it."""
+    observation = contract.observation
+    differing = [
+        differing_line(f"image {name!r}", "takes it", f"has {', '.join(observation.images)}")
+        for name in images
+        if name not in observation.images
+    ]
+    if observation.history_steps != 1:
+        differing.append(differing_line("observation.history_steps", 1, observation.history_steps))
+    widths = {name: _width_of(statistics[name]) for name in (_STATE, _ACTION)}
+    for name, width in widths.items():
+        limit = int(config.get(f"max_{name}_dim", 32))
+        if width > limit:
+            differing.append(f"  {name}: its statistics have {width} entries, the model takes {limit}")
+    differing += find_width_differences(
+        {
+            _STATE: (widths[_STATE], lambda joints: state_width(observation, joints)),
+            _ACTION: (widths[_ACTION], lambda joints: action_width(contract.action, joints)),
+        }
+    )
+    if differing:
+        raise ContractError(f"contract {contract.name} doesn't fit the pi0 checkpoint:\n" + "\n".join(differing))
+
+
+def _width_of(statistics: Statistics) -> int:
+    for values in (statistics.mean, statistics.minimum, statistics.q01):
+        if values is not None:
+            return len(values)
+    raise ConfigError(_STATISTICS, "has neither mean nor minimum nor q01", "compute them from the training data")
