@@ -34,18 +34,22 @@ _OLDEST_PYTHON = (3, 10)
 _PROBE_TIMEOUT_S, _POLL_S, _STOP_TIMEOUT_S = 60.0, 0.05, 5.0
 _LINES_KEPT = 40
 
+# `-c` puts the working directory first on the path, where any folder called lerobot would be taken for lerobot.
 _PROBE = """
-import importlib.util, json, sys
+import sys
+sys.path[:] = [entry for entry in sys.path if entry]
+import importlib.util, json
 found = {name: importlib.util.find_spec(name) is not None for name in sys.argv[1:]}
 print(json.dumps({"version": sys.version_info[:2], "prefix": sys.prefix, "found": found}))
 """
-# `-c` puts the working directory first on the path, where any file called torch.py would be taken for torch. Standard
-# input is a pipe from the parent: when that ends, however it ends, the pipe does too.
+# Standard input is a pipe from the parent: when that ends, however it ends, the pipe does too.
 _SERVE = """
-import os, sys, threading
+import sys
 sys.path[:] = [entry for entry in sys.path if entry]
+import os, threading
 def end_with_parent():
-    sys.stdin.buffer.read()
+    while os.read(0, 1):
+        pass
     os._exit(0)
 threading.Thread(target=end_with_parent, daemon=True).start()
 from vla_ros.cli import main
@@ -246,6 +250,19 @@ class ServedProcess:
         """The last thing that it said."""
         said = [line for line in self._lines if line.strip()]
         return said[-1].removeprefix("vla-ros: ") if said else "it said nothing"
+
+
+def serve_in(where: str | Path, words: Sequence[str], on_line: Callable[[str], None]) -> int:
+    """Runs `vla-ros WORDS...`, a `serve`, in another environment until it ends: `vla-ros serve --in-env WHERE`.
+
+    Returns:
+        Its exit code.
+
+    Raises:
+        ConfigError, MissingDependencyError: see `look_through`.
+    """
+    with ServedProcess(look_through(where, "a policy server there"), words, on_line) as process:
+        return process.wait()
 
 
 def _url_in(line: str) -> str:

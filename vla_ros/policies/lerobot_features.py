@@ -197,7 +197,7 @@ def _match_vectors(
 def _match_widths(
     features: PolicyFeatures, contract: Contract, vectors: Mapping[str, tuple[str, ...]], differing: list[str]
 ) -> None:
-    items = {item.kind: item for item in contract.observation.state}
+    items: dict[str, StateItem] = {item.kind: item for item in contract.observation.state}
     widths: dict[str, tuple[int, Callable[[int], int]]] = {
         ACTION: (features.action_width, partial(action_width, contract.action))
     }

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vla_ros.contract import Contract
-from vla_ros.errors import ConfigError, InstructionError, MissingDependencyError
+from vla_ros.errors import ConfigError, ContractError, InstructionError, MissingDependencyError
 from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.lerobot_features import ACTION, PREPROCESSOR, FeatureMap, PolicyFeatures, check_shapes
 from vla_ros.policies.torchvision_operators import import_torchvision
@@ -63,15 +63,25 @@ class LeRobotInProcess:
         self._policy.reset()
 
     def infer(self, observation: Observation, context: InferenceContext) -> ActionChunk:
-        """See `Policy.infer`. The actions are what lerobot's postprocessor gives: (horizon, action width)."""
+        """See `Policy.infer`. The actions are what lerobot's postprocessor gives: (horizon, action width).
+
+        Raises:
+            ContractError: if the observation's history or sizes aren't what the policy takes.
+        """
+        steps = self.contract.observation.history_steps
+        if len(observation.history) != steps - 1:
+            raise ContractError(
+                f"the observation comes with {len(observation.history)} before it, contract {self.contract.name} says "
+                f"{steps - 1} (history_steps {steps})"
+            )
         if self._task is None:
             return ActionChunk(np.zeros((0, self._features.action_width)), is_idle=True, note="no task")
         with torch.inference_mode(), self._own_randomness(), self._precision():
             self._policy.reset()
-            batch: dict[str, Any] = {}
-            for step in (*observation.history, observation):
-                batch = self._batch(step)
-                self._remember(batch)
+            for past in observation.history:
+                self._remember(self._batch(past))
+            batch = self._batch(observation)
+            self._remember(batch)
             # lerobot's own loop gives a postprocessor (batch, width), so a chunk's steps are its batch.
             actions = self._postprocess(self._policy.predict_action_chunk(batch)[0])
         return ActionChunk(actions.to("cpu", torch.float64).numpy(), note=self._task)
@@ -173,5 +183,8 @@ def _overrides(folder: Path, device: str) -> dict[str, dict[str, Any]]:
     saved = json.loads((folder / PREPROCESSOR).read_text(encoding="utf-8"))
     steps = {step.get("registry_name") for step in saved["steps"]}
     # What is given has the policy's own names already, whatever the data it was trained on called them.
-    wanted = {"device_processor": {"device": device}, "rename_observations_processor": {"rename_map": {}}}
+    wanted: dict[str, dict[str, Any]] = {
+        "device_processor": {"device": device},
+        "rename_observations_processor": {"rename_map": {}},
+    }
     return {name: settings for name, settings in wanted.items() if name in steps}

@@ -65,6 +65,12 @@ class LeRobotPolicy:
         """See `Policy.infer`."""
         return self._policy.infer(observation, context)
 
+    def close(self) -> None:
+        """Ends the process in the other environment, if there is one; the policy is of no use then."""
+        close = getattr(self._policy, "close", None)
+        if close is not None:
+            close()
+
 
 def _make(contract: Contract, parameters: LeRobotParameters) -> Policy:
     folder = Path(parameters.checkpoint).expanduser()

@@ -24,6 +24,7 @@ from vla_ros.errors import ConfigError, ContractError, InstructionError, Missing
 from vla_ros.observation.image import prepare_frame
 from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.normalisation import Normaliser, Statistics
+from vla_ros.policies.statistics_file import STATISTICS_FILE, CheckpointStatistics
 from vla_ros.policies.widths import differing_line, find_width_differences
 from vla_ros.types import ActionChunk, Observation
 
@@ -35,7 +36,6 @@ except ImportError as error:
     ) from error
 
 _WHERE = "policy pi0: parameters"
-_STATISTICS, _STATE, _ACTION = "statistics.json", "state", "action"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -81,14 +81,14 @@ class Pi0Policy:
 
     def __init__(self, contract: Contract, parameters: Pi0Parameters) -> None:
         folder = Path(parameters.checkpoint).expanduser()
-        statistics = _read_statistics(folder)
+        state, action, wrong = _read_statistics(folder, contract)
         self.contract = contract
         self._parameters = parameters
         self._images = parameters.images or tuple(contract.observation.images)
-        _check(contract, self._images, _read_config(folder), statistics)
-        self._state = Normaliser(contract.normalisation.state, statistics[_STATE])
-        self._action = Normaliser(contract.normalisation.action, statistics[_ACTION])
-        self._state_width, self._action_width = (_width_of(statistics[name]) for name in (_STATE, _ACTION))
+        _check(contract, self._images, _read_config(folder), {"state": state.width, "action": action.width}, wrong)
+        self._state = Normaliser(contract.normalisation.state, state)
+        self._action = Normaliser(contract.normalisation.action, action)
+        self._state_width, self._action_width = state.width, action.width
         self._model = _load_model(folder, parameters)
         self._prompt = _PromptEncoder(folder, self._model.config, parameters.longest_prompt)
         self._task: str | None = None
@@ -196,7 +196,9 @@ class _PromptEncoder:
 
 def _load_model(folder: Path, parameters: Pi0Parameters) -> Any:
     try:
-        model, report = PI0ForConditionalGeneration.from_pretrained(
+        # With `output_loading_info` it returns two things, which its annotation doesn't know.
+        load: Any = PI0ForConditionalGeneration.from_pretrained
+        model, report = load(
             str(folder),
             local_files_only=True,
             use_safetensors=True,
@@ -231,15 +233,16 @@ def _read_config(folder: Path) -> Mapping[str, Any]:
     return data
 
 
-def _read_statistics(folder: Path) -> dict[str, Statistics]:
-    path = folder / _STATISTICS
-    data = _read_json(path)
-    try:
-        return {name: Statistics.from_json(data[name]) for name in (_STATE, _ACTION)}
-    except (ValueError, KeyError, TypeError) as error:
+def _read_statistics(folder: Path, contract: Contract) -> tuple[Statistics, Statistics, list[str]]:
+    """Those of state and action, and where they don't fit the contract's normalisation."""
+    found = CheckpointStatistics.load(folder / STATISTICS_FILE)
+    if found.state is None or found.action is None:
         raise ConfigError(
-            str(path), f"isn't statistics of state and action ({error!r})", "compute them from the training data"
-        ) from error
+            str(folder / STATISTICS_FILE),
+            "lacks state or action, whose widths say how much of the model's is padding",
+            "compute both from the training data",
+        )
+    return found.state, found.action, [f"  {line}" for line in found.find_mismatches(contract)]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -253,7 +256,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _check(
-    contract: Contract, images: tuple[str, ...], config: Mapping[str, Any], statistics: Mapping[str, Statistics]
+    contract: Contract, images: tuple[str, ...], config: Mapping[str, Any], widths: Mapping[str, int], wrong: list[str]
 ) -> None:
     """Refuses what doesn't fit, every line of it."""
     observation = contract.observation
@@ -264,23 +267,16 @@ def _check(
     ]
     if observation.history_steps != 1:
         differing.append(differing_line("observation.history_steps", 1, observation.history_steps))
-    widths = {name: _width_of(statistics[name]) for name in (_STATE, _ACTION)}
     for name, width in widths.items():
         limit = int(config.get(f"max_{name}_dim", 32))
         if width > limit:
             differing.append(f"  {name}: its statistics have {width} entries, the model takes {limit}")
     differing += find_width_differences(
         {
-            _STATE: (widths[_STATE], lambda joints: state_width(observation, joints)),
-            _ACTION: (widths[_ACTION], lambda joints: action_width(contract.action, joints)),
+            "state": (widths["state"], lambda joints: state_width(observation, joints)),
+            "action": (widths["action"], lambda joints: action_width(contract.action, joints)),
         }
     )
-    if differing:
-        raise ContractError(f"contract {contract.name} doesn't fit the pi0 checkpoint:\n" + "\n".join(differing))
-
-
-def _width_of(statistics: Statistics) -> int:
-    for values in (statistics.mean, statistics.minimum, statistics.q01):
-        if values is not None:
-            return len(values)
-    raise ConfigError(_STATISTICS, "has neither mean nor minimum nor q01", "compute them from the training data")
+    if differing or wrong:
+        lines = "\n".join([*differing, *wrong])
+        raise ContractError(f"contract {contract.name} doesn't fit the pi0 checkpoint:\n{lines}")

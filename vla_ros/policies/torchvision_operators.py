@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 import torch
 
@@ -11,7 +12,8 @@ _DETECTION_OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_kept: list[torch.library.Library] = []
+# A library's operators are there as long as it is.
+_kept: list[Any] = []
 
 
 def import_torchvision() -> None:
@@ -31,7 +33,8 @@ def import_torchvision() -> None:
             raise
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        make: Any = torch.library.Library
+        library = make("torchvision", "FRAGMENT")
         for schema in _DETECTION_OPERATORS:
             library.define(schema)
         _kept.append(library)

@@ -93,14 +93,15 @@ def lerobot_answer(policy, before, after, images: np.ndarray, states: np.ndarray
     return torch.stack([after(chunk[:, step]) for step in range(chunk.shape[1])], dim=1)[0].numpy()
 
 
-def observations(images: np.ndarray, states: np.ndarray) -> Observation:
+def observe(images: np.ndarray, states: np.ndarray, history_steps: int) -> Observation:
+    """The newest of the steps, with those before it as far as the contract asks for them."""
     layout = {"tcp_pose": slice(0, 7), "gripper": slice(7, 8)}
-    past: tuple[Observation, ...] = ()
-    for step in range(2):
+    steps = []
+    for step in range(len(states)):
         frames = {name: CameraFrame(step, images[step, index]) for index, name in enumerate(IMAGES.values())}
-        newest = Observation(step, frames, states[step], layout, np.eye(4), 1.0, TASK, past)
-        past = (newest,)
-    return newest
+        steps.append(Observation(step, frames, states[step], layout, np.eye(4), 1.0, TASK))
+    past = tuple(steps[-history_steps:-1])
+    return dataclasses.replace(steps[-1], history=past)
 
 
 def plain(item: object) -> object:
@@ -121,9 +122,11 @@ def main(folder: Path) -> None:
         path = folder / kind / "contract.yaml"
         path.write_text(yaml.safe_dump(plain(dataclasses.asdict(make_contract(kind)))))
         parameters = {"checkpoint": str(folder / kind), "images": {"observation.images.hand": "wrist"}}
-        adapter = LeRobotPolicy.from_parameters(load_contract(str(path)), parameters)
+        contract = load_contract(str(path))
+        adapter = LeRobotPolicy.from_parameters(contract, parameters)
         adapter.reset(TASK, SEED)
-        np.save(folder / kind / "adapter.npy", adapter.infer(observations(images, states), InferenceContext()).actions)
+        observation = observe(images, states, contract.observation.history_steps)
+        np.save(folder / kind / "adapter.npy", adapter.infer(observation, InferenceContext()).actions)
 
 
 if __name__ == "__main__":
