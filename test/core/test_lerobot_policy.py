@@ -21,10 +21,9 @@ import pytest
 
 from vla_ros.contract import ActionSpec, Contract, ImageSpec, ObservationSpec, StateItem
 from vla_ros.errors import ConfigError, ContractError, InstructionError, MissingDependencyError
+from vla_ros.policies import served_process
 from vla_ros.policies.base import InferenceContext, Policy
 from vla_ros.policies.environment import (
-    ServedProcess,
-    ServerStartError,
     child_environ,
     find_python,
     is_this_environment,
@@ -32,6 +31,7 @@ from vla_ros.policies.environment import (
 )
 from vla_ros.policies.lerobot_features import LeRobotParameters, check_shapes, match, read_features
 from vla_ros.policies.lerobot_policy import LeRobotPolicy
+from vla_ros.policies.served_process import ServedProcess, ServerStartError, serve_in
 from vla_ros.types import CameraFrame, Observation
 
 STAND_IN = Path(__file__).parents[1] / "data" / "lerobot" / "stand_in"
@@ -78,6 +78,13 @@ def write_policy(folder: Path, kind: str = "act", state: int = 8, action: int = 
     return folder
 
 
+def write_contract(folder: Path, agreed: Contract) -> Path:
+    """JSON is YAML, and knows no tuples."""
+    path = folder / "contract.yaml"
+    path.write_text(json.dumps(dataclasses.asdict(agreed)))
+    return path
+
+
 def parameters(folder: Path, **given: Any) -> dict[str, Any]:
     return {"checkpoint": str(folder), "images": {HAND: "wrist"}, **given}
 
@@ -99,7 +106,7 @@ def observe(step: int, history: tuple[Observation, ...] = (), height: int = HEIG
 
 
 def value(observation: Observation) -> float:
-    """What the stand-in makes of an observation, by hand: the normalised state's sum and ten times the images' means."""
+    """What the stand-in makes of one, by hand: the normalised state's sum and ten times the images' means."""
     means = [observation.images[name].image.mean() / 255.0 for name in ("top", "wrist")]
     return float(((observation.state - 1.0) / 2.0).sum() + 10.0 * (means[0] + 2.0 * means[1]))
 
@@ -149,9 +156,24 @@ def test_camera_that_a_policy_can_do_without_is_left_out_when_said_so(tmp_path: 
         "observation.images.empty_camera_0": visual,
         STATE: {"type": "STATE", "shape": [8]},
     }
-    features = read_features(write_policy(tmp_path, input_features=inputs))
+    features = read_features(write_policy(tmp_path, kind="smolvla", input_features=inputs))
     given = LeRobotParameters(str(tmp_path), images={HAND: None})
     assert match(features, contract(), given).images == {TOP: "top"}
+
+
+def test_camera_that_a_policy_cant_do_without_is_not_left_out(tmp_path: Path) -> None:
+    write_policy(tmp_path)
+    line = "observation.images.hand: checkpoint 3x6x8, always, contract null"
+    assert differing(tmp_path, contract(), images={HAND: None}) == [line]
+
+
+def test_contract_that_lies_beside_a_policy_is_held_against_the_one_in_force(tmp_path: Path) -> None:
+    write_policy(tmp_path)
+    write_contract(tmp_path, contract())
+    features, given = read_features(tmp_path), LeRobotParameters(**parameters(tmp_path))
+    match(features, dataclasses.replace(contract(), name="another"), given)
+    other = dataclasses.replace(contract(), action=dataclasses.replace(contract().action, composition="tcp"))
+    assert differing(tmp_path, other) == ["action.composition: base != tcp"]
 
 
 def test_number_of_joints_is_whatever_fits_state_and_action_alike(tmp_path: Path) -> None:
@@ -212,6 +234,7 @@ def lerobot(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(STAND_IN)
     monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import lerobot.policies.factory
 
     yield lerobot.policies.factory.made
@@ -299,6 +322,25 @@ def test_loading_is_strict_local_and_fetches_nothing(tmp_path: Path, lerobot: li
     assert policy["load_vlm_weights"] is False
     wanted = {"device_processor": {"device": "cpu"}, "rename_observations_processor": {"rename_map": {}}}
     assert processors["overrides"] == wanted
+
+
+@pytest.mark.usefixtures("lerobot")
+def test_lerobot_is_kept_from_the_hub_unless_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_policy(tmp_path)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    make(folder, downloads=True)
+    assert "HF_HUB_OFFLINE" not in os.environ
+    make(folder)
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.usefixtures("lerobot")
+def test_policy_leaves_its_observation_alone(tmp_path: Path) -> None:
+    seen = observe(0)
+    for frame in seen.images.values():
+        frame.image.setflags(write=False)
+    seen.state.setflags(write=False)
+    ask(make(write_policy(tmp_path)), seen)
 
 
 @pytest.mark.usefixtures("lerobot")
@@ -467,14 +509,29 @@ def test_other_process_sees_only_vla_ros_of_this_environment(tmp_path: Path) -> 
     )
 
 
+def test_serving_there_ends_with_the_other_processs_code_and_passes_on_what_it_says(environment: Path) -> None:
+    said: list[str] = []
+    assert serve_in(environment, ["serve", "no_such_policy"], said.append) == 2
+    assert any("unknown policy 'no_such_policy'" in line for line in said)
+
+
+def test_server_that_never_gets_ready_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served_process, "_SERVE", "import time; print('loading'); time.sleep(600)")
+    found = look_through(bare_environment(tmp_path / "bare"), "this test", {})
+    process = ServedProcess(found, ["serve"])
+    with pytest.raises(ServerStartError, match=r"wasn't ready after 0\.5 s; its last line was"):
+        process.wait_for_url(0.5)
+    assert not process.is_running
+
+
 def test_other_process_ends_when_this_one_is_killed(tmp_path: Path) -> None:
     """A parent that starts one, says its number, and is killed without a chance to clean up."""
     program = """
 import sys, time
 from pathlib import Path
-from vla_ros.policies import environment as e
-e._SERVE = e._SERVE.replace("from vla_ros.cli import main", "import time; main = lambda words: time.sleep(600)")
-process = e.ServedProcess(e.Environment(Path(sys.executable), Path(sys.prefix)), ["serve"])
+from vla_ros.policies import environment, served_process as s
+s._SERVE = s._SERVE.replace("from vla_ros.cli import main", "import time; main = lambda words: time.sleep(600)")
+process = s.ServedProcess(environment.Environment(Path(sys.executable), Path(sys.prefix)), ["serve"])
 print(process._process.pid, flush=True)
 time.sleep(600)
 """

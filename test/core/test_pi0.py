@@ -323,6 +323,25 @@ def test_observation_of_another_width_is_refused(whole: Path) -> None:
         policy.infer(observe(entries=9), InferenceContext())
 
 
+def test_contract_that_lies_beside_the_checkpoint_is_held_against_the_one_in_force(folder: Path) -> None:
+    # JSON is YAML, and knows no tuples.
+    (folder / "contract.yaml").write_text(json.dumps(dataclasses.asdict(CONTRACT)))
+    make(folder)
+    action = dataclasses.replace(CONTRACT.action, gripper="signed_closing")
+    with pytest.raises(ContractError, match=r"action\.gripper: opening != signed_closing"):
+        make(folder, dataclasses.replace(CONTRACT, action=action))
+
+
+def test_formula_without_its_statistics_is_refused(folder: Path) -> None:
+    content = json.loads((folder / "statistics.json").read_text())
+    del content["action"]["q99"]
+    (folder / "statistics.json").write_text(json.dumps(content))
+    make(folder)
+    normalisation = dataclasses.replace(CONTRACT.normalisation, action=NormalisationSpec("quantile"))
+    with pytest.raises(ContractError, match="needs q01 and q99"):
+        make(folder, dataclasses.replace(CONTRACT, normalisation=normalisation))
+
+
 def test_contract_with_a_past_is_refused(whole: Path) -> None:
     observation = dataclasses.replace(CONTRACT.observation, history_steps=2, history_spacing_s=0.1)
     with pytest.raises(ContractError, match="history_steps: checkpoint 1, contract 2"):

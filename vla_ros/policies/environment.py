@@ -1,8 +1,7 @@
-"""A policy server in another environment's Python: found, looked through, started, and ended with this process.
+"""Another environment's Python: found, looked through, and kept apart from this one.
 
 The other environment needs numpy, PyYAML and the remote protocol's two packages, and whatever its policies need; not
-ROS, not pinocchio, not vla_ros. This copy of vla_ros is lent to it through a folder that holds nothing else, so that
-neither environment sees the other's packages.
+ROS, not pinocchio, not vla_ros, which is lent to it (`served_process`). Neither sees the other's packages.
 """
 
 from __future__ import annotations
@@ -11,17 +10,11 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-import threading
-import time
-import weakref
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
-from vla_ros.errors import ConfigError, MissingDependencyError, VlaRosError
+from vla_ros.errors import ConfigError, MissingDependencyError
 
 # Module -> the name that pip knows, of what vla_ros itself imports there.
 SERVER_NEEDS: Mapping[str, str] = {
@@ -31,8 +24,7 @@ SERVER_NEEDS: Mapping[str, str] = {
     "websockets": "websockets",
 }
 _OLDEST_PYTHON = (3, 10)
-_PROBE_TIMEOUT_S, _POLL_S, _STOP_TIMEOUT_S = 60.0, 0.05, 5.0
-_LINES_KEPT = 40
+_PROBE_TIMEOUT_S = 60.0
 
 # `-c` puts the working directory first on the path, where any folder called lerobot would be taken for lerobot.
 _PROBE = """
@@ -42,23 +34,6 @@ import importlib.util, json
 found = {name: importlib.util.find_spec(name) is not None for name in sys.argv[1:]}
 print(json.dumps({"version": sys.version_info[:2], "prefix": sys.prefix, "found": found}))
 """
-# Standard input is a pipe from the parent: when that ends, however it ends, the pipe does too.
-_SERVE = """
-import sys
-sys.path[:] = [entry for entry in sys.path if entry]
-import os, threading
-def end_with_parent():
-    while os.read(0, 1):
-        pass
-    os._exit(0)
-threading.Thread(target=end_with_parent, daemon=True).start()
-from vla_ros.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-class ServerStartError(VlaRosError):
-    """A policy server in another environment that ended, or wasn't ready in time."""
 
 
 @dataclass(frozen=True)
@@ -165,128 +140,3 @@ def child_environ(lent: Path | None) -> dict[str, str]:
     if lent is not None:
         environ["PYTHONPATH"] = str(lent)
     return environ
-
-
-class ServedProcess:
-    """`vla-ros WORDS...` run by another environment's Python. It ends when this process does, or with `close`.
-
-    Args:
-        environment: from `look_through`.
-        words: arguments of `vla-ros`, such as `serve`.
-        on_line: called with every line that it prints, from a thread of its own.
-    """
-
-    def __init__(
-        self, environment: Environment, words: Sequence[str], on_line: Callable[[str], None] | None = None
-    ) -> None:
-        self._lent = tempfile.TemporaryDirectory(prefix="vla_ros_lent_")
-        lent = Path(self._lent.name)
-        (lent / "vla_ros").symlink_to(Path(__file__).resolve().parents[1], target_is_directory=True)
-        self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
-        self._process = subprocess.Popen(
-            [str(environment.python), "-u", "-c", _SERVE, *words],
-            env=child_environ(lent),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-        self._reader = threading.Thread(target=_read, args=(self._process, self._lines, on_line), daemon=True)
-        self._reader.start()
-        self._finalizer = weakref.finalize(self, _end, self._process, self._lent)
-        self._name = f"vla-ros {' '.join(words)} in {environment.prefix}"
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """The last lines that it printed."""
-        return tuple(self._lines)
-
-    @property
-    def is_running(self) -> bool:
-        return self._process.poll() is None
-
-    def wait(self) -> int:
-        """Its exit code, once it has ended by itself."""
-        code = self._process.wait()
-        self._reader.join(_STOP_TIMEOUT_S)
-        return code
-
-    def wait_for_url(self, timeout_s: float) -> str:
-        """Where it listens, once it says so, as `serve --json` does.
-
-        Raises:
-            ServerStartError: with the last thing it said, if it ended or isn't ready in time.
-        """
-        deadline_s = time.monotonic() + timeout_s
-        while self.is_running:
-            for line in self.lines:
-                if line.startswith("{") and (url := _url_in(line)):
-                    return url
-            if time.monotonic() > deadline_s:
-                self.close()
-                raise ServerStartError(
-                    f"{self._name} wasn't ready after {timeout_s:g} s; its last line was {self.last_line!r}; "
-                    "give it more time, or start it by hand and look"
-                )
-            time.sleep(_POLL_S)
-        code = self.wait()
-        raise ServerStartError(f"{self._name} ended with code {code}: {self.last_line}")
-
-    def close(self) -> None:
-        """Ends it."""
-        self._finalizer()
-
-    def __enter__(self) -> ServedProcess:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def last_line(self) -> str:
-        """The last thing that it said."""
-        said = [line for line in self._lines if line.strip()]
-        return said[-1].removeprefix("vla-ros: ") if said else "it said nothing"
-
-
-def serve_in(where: str | Path, words: Sequence[str], on_line: Callable[[str], None]) -> int:
-    """Runs `vla-ros WORDS...`, a `serve`, in another environment until it ends: `vla-ros serve --in-env WHERE`.
-
-    Returns:
-        Its exit code.
-
-    Raises:
-        ConfigError, MissingDependencyError: see `look_through`.
-    """
-    with ServedProcess(look_through(where, "a policy server there"), words, on_line) as process:
-        return process.wait()
-
-
-def _url_in(line: str) -> str:
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return ""
-    return str(said.get("url", "")) if isinstance(said, dict) else ""
-
-
-def _read(process: subprocess.Popen[str], lines: deque[str], on_line: Callable[[str], None] | None) -> None:
-    for line in process.stdout or ():
-        lines.append(line.rstrip())
-        if on_line is not None:
-            on_line(line.rstrip())
-
-
-def _end(process: subprocess.Popen[str], lent: tempfile.TemporaryDirectory[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
-    lent.cleanup()

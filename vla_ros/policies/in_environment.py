@@ -11,9 +11,10 @@ import yaml
 
 from vla_ros.contract import Contract
 from vla_ros.policies.base import InferenceContext
-from vla_ros.policies.environment import Environment, ServedProcess, ServerStartError
+from vla_ros.policies.environment import Environment
 from vla_ros.policies.remote.parameters import RemoteParameters
 from vla_ros.policies.remote.policy import RemotePolicy
+from vla_ros.policies.served_process import ServedProcess, ServerStartError
 from vla_ros.types import ActionChunk, Observation
 
 

@@ -12,10 +12,12 @@ import numpy as np
 
 from vla_ros.contract import Contract, StateItem, action_width, item_width
 from vla_ros.errors import ConfigError, ContractError
-from vla_ros.policies.widths import differing_line, find_width_differences
+from vla_ros.policies.fit import differing_line, find_contract_differences, find_width_differences
 from vla_ros.types import FloatArray, ImageArray, Observation
 
 OBS_STATE, ACTION = "observation.state", "action"
+# Their networks mask a camera that isn't there; the others of lerobot 0.4.4 fail.
+_CAN_LACK_CAMERAS = frozenset({"pi0", "pi05", "pi0_fast", "smolvla", "xvla"})
 _IMAGE_PREFIXES = ("observation.images.", "observation.image.", "observation.")
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 
@@ -28,6 +30,7 @@ class LeRobotParameters:
         checkpoint: folder of the policy, as lerobot's `save_pretrained` writes it (`.../pretrained_model`).
         device: torch's name of where it runs.
         environment: folder of an environment that has lerobot, or its Python; empty to run in this one.
+        downloads: whether lerobot may fetch what the folder only names, such as a tokenizer of the hub; once will do.
         start_timeout_s: until a policy in another environment has to be loaded.
         deadline_s: longest wait for an answer from there.
         images: LeRobot feature -> the contract's image, null for a camera that the policy can do without. One that
@@ -39,6 +42,7 @@ class LeRobotParameters:
     checkpoint: str
     device: str = "cpu"
     environment: str = ""
+    downloads: bool = False
     start_timeout_s: float = 600.0
     deadline_s: float = 5.0
     images: dict[str, str | None] = field(default_factory=dict)
@@ -140,6 +144,7 @@ def match(features: PolicyFeatures, contract: Contract, parameters: LeRobotParam
             differing_line("n_obs_steps", features.observation_steps, f"{steps} (observation.history_steps)")
         )
     _match_widths(features, contract, vectors, differing)
+    differing += find_contract_differences(Path(parameters.checkpoint).expanduser(), contract)
     unknown = [*parameters.images.keys() - features.images.keys(), *parameters.state.keys() - features.vectors.keys()]
     differing += [differing_line(name, "doesn't take it", "named in the parameters") for name in sorted(unknown)]
     if differing:
@@ -157,6 +162,8 @@ def _match_images(
     for feature, shape in features.images.items():
         name = parameters.images.get(feature, _default_image(feature, contract))
         if name is None and (feature in parameters.images or "empty_camera" in feature):
+            if features.kind not in _CAN_LACK_CAMERAS:
+                differing.append(differing_line(feature, f"{_size(shape)}, always", "null"))
             continue
         if name not in specs:
             have = "no such image" if name is None else f"no image {name!r}"

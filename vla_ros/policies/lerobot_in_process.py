@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,14 @@ import torch
 from vla_ros.contract import Contract
 from vla_ros.errors import ConfigError, ContractError, InstructionError, MissingDependencyError
 from vla_ros.policies.base import InferenceContext
-from vla_ros.policies.lerobot_features import ACTION, PREPROCESSOR, FeatureMap, PolicyFeatures, check_shapes
+from vla_ros.policies.lerobot_features import (
+    ACTION,
+    PREPROCESSOR,
+    FeatureMap,
+    LeRobotParameters,
+    PolicyFeatures,
+    check_shapes,
+)
 from vla_ros.policies.torchvision_operators import import_torchvision
 from vla_ros.types import ActionChunk, Observation
 
@@ -34,10 +42,9 @@ class LeRobotInProcess:
 
     Args:
         contract: what it is asked to see and emit.
-        folder: of the policy.
-        features: what the folder says.
+        parameters: of its YAML.
+        features: what the policy's folder says.
         names: which of them the contract's images and state items are.
-        device: torch's name of where it runs.
 
     Raises:
         ConfigError: if lerobot can't load the policy, or there is no such device.
@@ -45,10 +52,14 @@ class LeRobotInProcess:
     """
 
     def __init__(
-        self, contract: Contract, folder: Path, features: PolicyFeatures, names: FeatureMap, device: str
+        self, contract: Contract, parameters: LeRobotParameters, features: PolicyFeatures, names: FeatureMap
     ) -> None:
         self.contract = contract
-        self._features, self._names, self._device = features, names, _device(device)
+        self._features, self._names, self._device = features, names, _device(parameters.device)
+        if not parameters.downloads:
+            # Read when huggingface_hub is imported, which lerobot does.
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        folder = Path(parameters.checkpoint).expanduser()
         self._policy, self._preprocess, self._postprocess = _load(folder, self._device)
         self._task: str | None = None
         self._seeds = np.random.default_rng(0)
@@ -152,7 +163,7 @@ def _load(folder: Path, device: str) -> tuple[Any, Any, Any]:
             "policies of kind lerobot in this Python",
             "scripts/make_lerobot_environment.sh FOLDER, then `environment: FOLDER` in the policy's YAML",
         ) from error
-    where, mend = str(folder), "was it saved by a lerobot as old as the one installed, or older?"
+    where, mend = str(folder), "is it of the lerobot installed, or older; and does it want `downloads: true` once?"
     try:
         config = configs.PreTrainedConfig.from_pretrained(folder, local_files_only=True)
         if getattr(config, "use_peft", False):

@@ -86,7 +86,7 @@ def _make(contract: Contract, parameters: LeRobotParameters) -> Policy:
     _check_lerobot(parameters)
     from vla_ros.policies.lerobot_in_process import LeRobotInProcess
 
-    return LeRobotInProcess(contract, folder, features, names, parameters.device)
+    return LeRobotInProcess(contract, parameters, features, names)
 
 
 def _is_elsewhere(parameters: LeRobotParameters) -> bool:

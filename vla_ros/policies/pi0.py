@@ -23,9 +23,9 @@ from vla_ros.contract import Contract, ImageSpec, action_width, state_width
 from vla_ros.errors import ConfigError, ContractError, InstructionError, MissingDependencyError
 from vla_ros.observation.image import prepare_frame
 from vla_ros.policies.base import InferenceContext
+from vla_ros.policies.fit import differing_line, find_contract_differences, find_width_differences
 from vla_ros.policies.normalisation import Normaliser, Statistics
 from vla_ros.policies.statistics_file import STATISTICS_FILE, CheckpointStatistics
-from vla_ros.policies.widths import differing_line, find_width_differences
 from vla_ros.types import ActionChunk, Observation
 
 try:
@@ -234,7 +234,7 @@ def _read_config(folder: Path) -> Mapping[str, Any]:
 
 
 def _read_statistics(folder: Path, contract: Contract) -> tuple[Statistics, Statistics, list[str]]:
-    """Those of state and action, and where they don't fit the contract's normalisation."""
+    """Those of state and action, and where they, or the folder's own contract, don't fit the contract."""
     found = CheckpointStatistics.load(folder / STATISTICS_FILE)
     if found.state is None or found.action is None:
         raise ConfigError(
@@ -242,7 +242,14 @@ def _read_statistics(folder: Path, contract: Contract) -> tuple[Statistics, Stat
             "lacks state or action, whose widths say how much of the model's is padding",
             "compute both from the training data",
         )
-    return found.state, found.action, [f"  {line}" for line in found.find_mismatches(contract)]
+    return (
+        found.state,
+        found.action,
+        [
+            *(f"  {line}" for line in found.find_mismatches(contract)),
+            *find_contract_differences(folder, contract),
+        ],
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

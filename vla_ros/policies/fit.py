@@ -1,12 +1,36 @@
-"""Widths of a checkpoint's vectors against a contract's, which doesn't say how many joints the arm has."""
+"""Whether a checkpoint from elsewhere fits a contract: by widths, and by the contract that lies beside it, if any."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from vla_ros.config import load
+from vla_ros.contract import Contract, find_differences
+
+_CONTRACT = "contract.yaml"
+
+
+def find_contract_differences(folder: Path, contract: Contract) -> list[str]:
+    """Lines in which a contract differs from the one that lies in the checkpoint's folder; none where there is none.
+
+    Widths alone can't tell a tcp frame from a base frame, so whoever knows what a checkpoint means puts its
+    `contract.yaml` beside it.
+
+    Raises:
+        ConfigError: for a file there that isn't a contract.
+    """
+    path = folder / _CONTRACT
+    if not path.is_file():
+        return []
+    own = load(Contract, path)
+    return [] if own.interface_hash == contract.interface_hash else [f"  {x}" for x in find_differences(own, contract)]
 
 
 def find_width_differences(vectors: Mapping[str, tuple[int, Callable[[int], int]]]) -> list[str]:
     """Where no number of joints makes the contract's vectors as wide as the checkpoint's, or not the same number.
+
+    A contract doesn't say how many joints the arm has.
 
     Args:
         vectors: name -> the checkpoint's width, and the contract's for a number of joints (linear in it).
