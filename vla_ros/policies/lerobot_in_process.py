@@ -88,7 +88,6 @@ class LeRobotInProcess:
         if self._task is None:
             return ActionChunk(np.zeros((0, self._features.action_width)), is_idle=True, note="no task")
         with torch.inference_mode(), self._own_randomness(), self._precision():
-            self._policy.reset()
             for past in observation.history:
                 self._remember(self._batch(past))
             batch = self._batch(observation)
@@ -123,10 +122,10 @@ class LeRobotInProcess:
         return getattr(self._policy, "_queues", None) or {}
 
     def _remember(self, batch: dict[str, Any]) -> None:
+        """Into lerobot's queues, each as long as the history, so that none of an earlier call's is left in them."""
         for key, queue in self._queues.items():
             if key != ACTION and key in batch:
-                # The first observation stands for those before it, as in lerobot's `populate_queues`.
-                queue.extend([batch[key]] * (1 if queue else queue.maxlen))
+                queue.append(batch[key])
 
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:
