@@ -2,8 +2,8 @@
 
     python reference.py FOLDER
 
-leaves in FOLDER the policies `act` and `diffusion`, each with `contract.yaml`, `observations.npz` (two steps),
-`lerobot.npy` (what lerobot answers to the second) and `adapter.npy` (what our adapter does).
+leaves in FOLDER the policies `act`, `diffusion` and `smolvla`, each with `contract.yaml`, `observations.npz` (two
+steps), `lerobot.npy` (what lerobot answers to the second) and `adapter.npy` (what our adapter does).
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from vla_ros.types import CameraFrame, Observation
 
 import_torchvision()
 
+import transformers
 from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 HEIGHT, WIDTH, STATE, ACTION, SEED, TASK = 64, 96, 8, 7, 11, "pick up the red block"
 IMAGES = {"observation.images.top": "top", "observation.images.hand": "wrist"}
@@ -41,6 +43,10 @@ SMALL = {
         "num_train_timesteps": 6, "crop_shape": None, "diffusion_step_embed_dim": 16,
         "spatial_softmax_num_keypoints": 4,
     },
+    "smolvla": {
+        "chunk_size": 6, "n_action_steps": 6, "num_steps": 3, "num_vlm_layers": 2, "resize_imgs_with_padding": (32, 32),
+        "load_vlm_weights": False,
+    },
 }  # fmt: skip
 
 
@@ -52,14 +58,16 @@ def make(folder: Path, kind: str) -> tuple:
         input_features={**dict.fromkeys(IMAGES, visual), "observation.state": state},
         output_features={"action": PolicyFeature(FeatureType.ACTION, (ACTION,))},
         device="cpu",
-        pretrained_backbone_weights=None,
+        **(
+            {"vlm_model_name": make_vlm(folder / "vlm")} if kind == "smolvla" else {"pretrained_backbone_weights": None}
+        ),
         **SMALL[kind],
     )
     torch.manual_seed(0)
     policy = get_policy_class(kind)(config).eval()
     widths = {**dict.fromkeys(IMAGES, (3, 1, 1)), "observation.state": (STATE,), "action": (ACTION,)}
     statistics = {
-        name: {"mean": torch.rand(shape), "std": torch.rand(shape) + 0.1, "min": -torch.rand(shape) - 0.1,
+        name: {"mean": torch.rand(shape), "std": 0.1 * torch.rand(shape) + 0.05, "min": -torch.rand(shape) - 0.1,
                "max": torch.rand(shape) + 0.1}
         for name, shape in widths.items()
     }  # fmt: skip
@@ -67,6 +75,36 @@ def make(folder: Path, kind: str) -> tuple:
     for part in (policy, before, after):
         part.save_pretrained(folder)
     return policy, before, after
+
+
+def make_vlm(folder: Path) -> str:
+    """What SmolVLA takes from the hub besides its own weights: configuration, processor and tokenizer, all small."""
+    words = ["<unk>", "<pad>", "<bos>", "<eos>", "<image>", "<fake>", "<global>", "\n", *TASK.split(), "blue"]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    splits = [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split("\n", "isolated")]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits)
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", bos_token="<bos>", eos_token="<eos>",
+        extra_special_tokens={
+            "image_token": "<image>", "fake_image_token": "<fake>", "global_image_token": "<global>",
+            "end_of_utterance_token": "<eos>",
+        },
+    )  # fmt: skip
+    vision = {
+        "model_type": "smolvlm_vision", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
+    }  # fmt: skip
+    text = {
+        "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 16, "pad_token_id": 1,
+    }  # fmt: skip
+    config = transformers.SmolVLMConfig(
+        vision_config=vision, text_config=text, scale_factor=2, image_token_id=4, pad_token_id=1
+    )
+    config.save_pretrained(folder)
+    images, videos = transformers.SmolVLMImageProcessor(), transformers.SmolVLMVideoProcessor()
+    transformers.SmolVLMProcessor(images, tokenizer=fast, video_processor=videos).save_pretrained(folder)
+    return str(folder)
 
 
 def make_contract(kind: str) -> Contract:
