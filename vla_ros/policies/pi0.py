@@ -26,7 +26,7 @@ from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.fit import differing_line, find_contract_differences, find_width_differences
 from vla_ros.policies.normalisation import Normaliser, Statistics
 from vla_ros.policies.statistics_file import STATISTICS_FILE, CheckpointStatistics
-from vla_ros.types import ActionChunk, Observation
+from vla_ros.types import ActionChunk, CameraFrame, ImageArray, Observation
 
 try:
     from transformers import AutoTokenizer, PI0ForConditionalGeneration
@@ -141,8 +141,7 @@ class Pi0Policy:
         state = np.zeros(config.max_state_dim)
         state[:width] = self._state.normalise(observation.state)
         side = int(config.vlm_config.vision_config.image_size)
-        spec = ImageSpec("", side, side, resize="pad", interpolation="linear")
-        pixels = np.stack([prepare_frame(observation.images[name], spec).image for name in self._images])
+        pixels = np.stack([_fit_in(observation.images[name], side) for name in self._images])
         values = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
         ids = torch.tensor([self._ids])
         inputs = {
@@ -153,6 +152,13 @@ class Pi0Policy:
             "pixel_attention_mask": torch.ones((1, len(self._images)), dtype=torch.bool),
         }
         return {name: tensor.to(self._parameters.device) for name, tensor in inputs.items()}
+
+
+def _fit_in(frame: CameraFrame, side: int) -> ImageArray:
+    """(side, side, 3) with black bars on both sides, as openpi does; transformers' own processor puts them on one."""
+    is_larger = max(frame.image.shape[:2]) > side
+    spec = ImageSpec("", side, side, resize="pad", interpolation="area" if is_larger else "linear")
+    return prepare_frame(frame, spec).image
 
 
 class _PromptEncoder:
