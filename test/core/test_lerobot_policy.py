@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import importlib
 import importlib.util
 import json
 import os
@@ -466,8 +468,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     (folder / "more").mkdir()
     (folder / "more" / "torchvision.py").write_text("")
-    here = Path(np.__file__).parents[1]
-    return bare_environment(folder / "venv", here, STAND_IN, folder / "more")
+    modules = [importlib.import_module(name) for name in ("numpy", "yaml", "torch", "msgpack", "websockets")]
+    here = {Path(str(module.__file__)).parents[1] for module in modules}
+    return bare_environment(folder / "venv", *here, STAND_IN, folder / "more")
 
 
 def test_policy_in_another_environment_answers_as_in_this_one(tmp_path: Path, environment: Path) -> None:
@@ -522,6 +525,16 @@ def test_server_that_never_gets_ready_is_ended(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ServerStartError, match=r"wasn't ready after 0\.5 s; its last line was"):
         process.wait_for_url(0.5)
     assert not process.is_running
+
+
+def test_other_process_ends_when_nobody_holds_its_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served_process, "_SERVE", "import time; time.sleep(600)")
+    process = ServedProcess(look_through(bare_environment(tmp_path / "bare"), "this test", {}), ["serve"])
+    child = process._process
+    assert child.poll() is None
+    del process
+    gc.collect()
+    assert child.poll() is not None
 
 
 def test_other_process_ends_when_this_one_is_killed(tmp_path: Path) -> None:
