@@ -17,6 +17,9 @@ from vla_ros.policies.remote.policy import RemotePolicy
 from vla_ros.policies.served_process import ServedProcess, ServerStartError
 from vla_ros.types import ActionChunk, Observation
 
+# Several cameras of full size with a history, uncompressed.
+_MAX_REQUEST_MB = 128
+
 
 class PolicyInEnvironment:
     """See the module. The other process ends with this one, or with `close`.
@@ -45,7 +48,8 @@ class PolicyInEnvironment:
         self.contract = contract
         with tempfile.TemporaryDirectory(prefix="vla_ros_policy_") as folder:
             policy = _write(Path(folder), kind, contract, parameters)
-            self._process = ServedProcess(environment, ["serve", str(policy), "--port", "0", "--json"])
+            words = ["serve", str(policy), "--port", "0", "--json", "--max-mb", str(_MAX_REQUEST_MB)]
+            self._process = ServedProcess(environment, words)
             url = self._process.wait_for_url(start_timeout_s)
         try:
             self._remote = RemotePolicy(contract, RemoteParameters(url, deadline_s=deadline_s))
