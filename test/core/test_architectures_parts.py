@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -359,6 +362,12 @@ def test_config_that_cant_be_is_refused(name, changes):
     config_class = architecture_class(name).config_class
     with pytest.raises(ValueError, match=r"\w"):
         config_class(**changes)
+
+
+def test_spec_is_there_without_torch():
+    code = "import sys; import vla_ros.policies.architectures.spec; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
 def test_names_of_networks_are_their_own():

@@ -105,8 +105,6 @@ class DiffusionPolicy(Architecture):
     def __init__(self, spec: ModelSpec, config: DiffusionConfig) -> None:
         super().__init__(spec, config)
         self.scene = SceneEncoder(spec, config.channels, config.keypoints, config.width, config.heads)
-        # The schedule's table is made at its first use, which must be no export: there, no tensor has a value.
-        config.diffusion.ddim_step(torch.zeros(1), torch.zeros(1), 0, -1)
         denoisers = {"unet": _Unet, "transformer": _Transformer}
         self.denoiser = denoisers[config.denoiser](spec, config)
 
