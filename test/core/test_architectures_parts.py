@@ -158,7 +158,7 @@ def test_generative_networks_draw_both_of_two_ways_where_bc_takes_the_middle():
             continue
         # Of 64 fair coins, fewer than 16 heads or tails happen once in 30,000.
         assert 16 <= int((drawn > 0.0).sum()) <= 48, network.name
-        assert ((drawn.abs() - 1.0).abs() < 0.3).float().mean() > 0.8, network.name
+        assert ((drawn.abs() - 1.0).abs() < 0.3).float().mean() > 0.7, network.name
 
 
 @pytest.mark.parametrize(("name", "part", "clean"), [("flow_vla", "flow", 1.0), ("diffusion", "denoiser", -1)])
