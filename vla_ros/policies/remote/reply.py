@@ -79,13 +79,14 @@ class ReplyChecker:
             allowed = f"{self._limits.horizon_min} to {self._limits.horizon_max}"
             raise RemoteReplyError("horizon", f"actions have {len(actions)} steps, allowed {allowed}")
         values = as_float64(actions)
-        is_finite = np.isfinite(values)
-        if not is_finite.all():
-            raise _refusal(~is_finite, values, "not_finite", "finite numbers")
         bounds = self._entry_bounds(values.shape[1])
-        is_past = np.abs(values) > bounds
-        if is_past.any():
-            raise _refusal(is_past, values, "magnitude", f"at most {bounds.round(3).tolist()} in size")
+        sizes = np.abs(values)
+        # What isn't a number is within no bounds either.
+        if not (sizes <= bounds).all():
+            is_finite = np.isfinite(values)
+            if not is_finite.all():
+                raise _refusal(~is_finite, values, "not_finite", "finite numbers")
+            raise _refusal(sizes > bounds, values, "magnitude", f"at most {bounds.round(3).tolist()} in size")
         self._width = values.shape[1]
         return values
 

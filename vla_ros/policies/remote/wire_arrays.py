@@ -18,6 +18,7 @@ _DTYPES = {
     for code in ("?", "u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
 }
 _LEAVES = (type(None), bool, int, float, str, bytes, np.ndarray, np.generic)
+_USUAL_LEAVES = frozenset(_LEAVES)
 _MAX_AXES = 4
 # Four axes of it are less than what an index can be, so that an empty array with such a shape can be made, too.
 _MAX_LENGTH = 2**14
@@ -57,7 +58,8 @@ def check_tree(value: Any, limits: WireLimits, depth: int = 0) -> None:
         if len(value) > limits.max_items:
             raise WireError("too_large", f"message holds {len(value)} values in one place (limit {limits.max_items})")
         for item in value.values() if isinstance(value, dict) else value:
-            check_tree(item, limits, depth + 1)
+            if type(item) not in _USUAL_LEAVES:
+                check_tree(item, limits, depth + 1)
     elif not isinstance(value, _LEAVES):
         raise WireError("type", f"message holds a {type(value).__name__}; only plain values and arrays are taken")
 
