@@ -23,6 +23,7 @@ more, only this machine can reach it. Past loopback it needs an API key (`Author
 examples:
   vla-ros serve scripted_visual
   vla-ros serve one two --default two --port 8000
+  vla-ros serve my_act --in-env ~/environments/lerobot
   export VLA_ROS_KEY=$(openssl rand -hex 32)
   vla-ros serve one --host 0.0.0.0 --api-key-env VLA_ROS_KEY --tls-cert cert.pem --tls-key key.pem
 """
@@ -52,6 +53,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="FILE",
         help="YAML: keys under which plain openpi clients send (images, ...)",
     )
+    parser.add_argument(
+        "--in-env", default="", metavar="PATH", help="run by another environment's Python: its folder, or the Python"
+    )
     parser.add_argument("--json", dest="is_json", action="store_true", help="say where it listens as one JSON object")
     parser.set_defaults(run=run)
     return parser
@@ -63,6 +67,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         VlaRosError: for what can't be served so.
     """
+    from vla_ros.policies.environment import is_this_environment
+    from vla_ros.policies.served_process import serve_in
+
+    if args.in_env and not is_this_environment(args.in_env):
+        return serve_in(args.in_env, _words(args), lambda line: print(line, flush=True))
     from vla_ros.policies.remote.access import Access
     from vla_ros.policies.remote.hosting import HostedPolicy
     from vla_ros.policies.remote.key_mapping import KeyMapping
@@ -87,6 +96,16 @@ def run(args: argparse.Namespace) -> int:
     finally:
         server.close()
     return 0
+
+
+def _words(args: argparse.Namespace) -> list[str]:
+    """The same command, for the other environment's Python."""
+    words = ["serve", *args.policies, "--host", args.host, "--port", str(args.port), "--max-mb", str(args.max_mb)]
+    options = ("default", "api_key_env", "tls_cert", "tls_key", "keys")
+    for option in options:
+        value = getattr(args, option)
+        words += [f"--{option.replace('_', '-')}", str(value)] if value else []
+    return words + ["--insecure"] * args.insecure + ["--json"] * args.is_json
 
 
 async def _serve(server: Any, args: argparse.Namespace) -> None:

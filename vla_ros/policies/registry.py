@@ -21,7 +21,9 @@ ENTRY_POINT_GROUP = "vla_ros.policies"
 # kind -> "module:factory"; a factory is called with the contract and the YAML's parameters.
 BUILT_IN = {
     "learned": "vla_ros.policies.learned:LearnedPolicy.from_parameters",
+    "lerobot": "vla_ros.policies.lerobot_policy:LeRobotPolicy.from_parameters",
     "openvla": "vla_ros.policies.openvla.policy:OpenVLAPolicy.from_parameters",
+    "pi0": "vla_ros.policies.pi0:Pi0Policy.from_parameters",
     "remote": "vla_ros.policies.remote.policy:RemotePolicy.from_parameters",
     "scripted_visual": "vla_ros.policies.scripted_visual:ScriptedVisualPolicy.from_parameters",
 }

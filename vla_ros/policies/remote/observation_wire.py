@@ -12,6 +12,7 @@ A request is a mapping in openpi's manner:
         reset: {task, seed}         to be done before this inference
         stamp_ns, T_base_tcp, gripper_opening, state_layout {item: [start, stop]}
         cameras: {NAME: {stamp_ns, T_base_cam, width, height, K, distortion}}
+        history                 the observations before it, oldest first, each like this without context or history
         context: {expected_delay_s, execution_horizon_steps, committed: a ToolChunk's or a JointChunk's fields, or none}
 
 and a reply is `actions` (steps, width), `is_idle`, `note`, `server_timing`, and `vla_ros: {seq}`. The committed prefix
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from vla_ros.contract import Contract
@@ -37,21 +39,29 @@ STATE, PROMPT, IMAGES = "observation/state", "prompt", "observation/images/"
 
 def encode_observation(observation: Observation, context: InferenceContext) -> dict[str, Any]:
     """The request for an inference, without `seq`, `session` and `contract`."""
-    message: dict[str, Any] = {f"{IMAGES}{name}": frame.image for name, frame in observation.images.items()}
-    layout = {name: [part.start, part.stop] for name, part in observation.state_layout.items()}
-    own = {
+    message = _encode_one(observation)
+    message[OWN] |= {
         "protocol": PROTOCOL,
         "call": "infer",
-        "stamp_ns": observation.stamp_ns,
-        "T_base_tcp": observation.T_base_tcp,
-        "gripper_opening": observation.gripper_opening,
-        "state_layout": layout,
-        "cameras": {name: _encode_camera(frame) for name, frame in observation.images.items()},
+        "history": [_encode_one(past) for past in observation.history],
         "context": {
             "expected_delay_s": context.expected_delay_s,
             "execution_horizon_steps": context.execution_horizon_steps,
             "committed": None if context.committed is None else _encode_committed(context.committed),
         },
+    }
+    return message
+
+
+def _encode_one(observation: Observation) -> dict[str, Any]:
+    message: dict[str, Any] = {f"{IMAGES}{name}": frame.image for name, frame in observation.images.items()}
+    layout = {name: [part.start, part.stop] for name, part in observation.state_layout.items()}
+    own = {
+        "stamp_ns": observation.stamp_ns,
+        "T_base_tcp": observation.T_base_tcp,
+        "gripper_opening": observation.gripper_opening,
+        "state_layout": layout,
+        "cameras": {name: _encode_camera(frame) for name, frame in observation.images.items()},
     }
     return message | {STATE: observation.state, PROMPT: observation.instruction, OWN: own}
 
@@ -67,14 +77,32 @@ def decode_observation(message: Mapping[Any, Any], contract: Contract) -> tuple[
         WireError: for what is missing, or has another type or shape.
     """
     own = take_mapping(message, OWN)
-    cameras, context = take_mapping(own, "cameras"), take_mapping(own, "context")
+    context, history = take_mapping(own, "context"), take(own, "history")
+    steps = contract.observation.history_steps
+    if not isinstance(history, list) or not all(isinstance(past, dict) for past in history):
+        raise WireError("type", "'history' isn't a list of observations")
+    if len(history) != steps - 1:
+        raise WireError("shape", f"{len(history)} observations come before this one, the contract means {steps - 1}")
+    observation = replace(
+        _decode_one(message, contract), history=tuple(_decode_one(past, contract) for past in history)
+    )
+    committed = take(context, "committed")
+    return observation, InferenceContext(
+        take_float(context, "expected_delay_s"),
+        take_int(context, "execution_horizon_steps"),
+        None if committed is None else _decode_committed(take_mapping(context, "committed")),
+    )
+
+
+def _decode_one(message: Mapping[Any, Any], contract: Contract) -> Observation:
+    own = take_mapping(message, OWN)
+    cameras = take_mapping(own, "cameras")
     images = {}
     for name in contract.observation.images:
         image = take_image(message, IMAGES + name)
         images[name] = _decode_camera(take_mapping(cameras, name), image)
     state = take_array(message, STATE, (None,))
-    committed = take(context, "committed")
-    observation = Observation(
+    return Observation(
         take_int(own, "stamp_ns"),
         images,
         state,
@@ -82,11 +110,6 @@ def decode_observation(message: Mapping[Any, Any], contract: Contract) -> tuple[
         take_array(own, "T_base_tcp", (4, 4)),
         None if take(own, "gripper_opening") is None else take_float(own, "gripper_opening"),
         take_text(message, PROMPT),
-    )
-    return observation, InferenceContext(
-        take_float(context, "expected_delay_s"),
-        take_int(context, "execution_horizon_steps"),
-        None if committed is None else _decode_committed(take_mapping(context, "committed")),
     )
 
 
