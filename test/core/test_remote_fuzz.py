@@ -17,12 +17,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from vla_ros.config import build
-from vla_ros.contract import Contract
+from vla_ros.contract import ActionSpec, Contract
 from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.remote.codec import unpack
-from vla_ros.policies.remote.errors import Fault, RemoteError
+from vla_ros.policies.remote.errors import Fault, RemoteError, RemoteReplyError
 from vla_ros.policies.remote.health import Health
 from vla_ros.policies.remote.policy import RemotePolicy
+from vla_ros.policies.remote.reply import ReplyChecker, ReplyLimits
 from vla_ros.policies.remote.wire_arrays import WireLimits
 from vla_ros.types import CameraFrame, Observation
 
@@ -285,3 +286,40 @@ def test_bad_replies_through_a_socket_give_no_action_and_each_a_name() -> None:
         policy.close()
         server.shutdown()
     assert len(served) == len(replies) + 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "fine", "wrong"),
+    [
+        # Degrees, and a gripper from 0 to 100: 200 degrees and 90 of 100 are nothing strange.
+        (
+            ActionSpec(
+                "joint", "nothing", 0.02, gripper="opening", joint_scale_rad=np.pi / 180.0, gripper_range=(0.0, 100.0)
+            ),
+            [200.0, -170.0, 90.0],
+            [[800.0, 0.0, 50.0], [0.0, 0.0, 151.0]],
+        ),
+        # A signed gripper's range is 2.
+        (
+            ActionSpec("joint", "nothing", 0.02, gripper="signed_opening"),
+            [1.0, -1.0, -1.9],
+            [[0.0, 0.0, 2.1], [13.0, 0.0, 0.0]],
+        ),
+        # Millimetres along x, and turns a second of which each lasts 0.1 s.
+        (
+            ActionSpec(
+                "tool", "previous_step", 0.1, rotation="rotvec", gripper="none", quantity="velocity",
+                scales=(0.001, 1.0, 1.0, 1.0, 1.0, 1.0),
+            ),
+            [15000.0, 0.0, 0.0, 0.0, 0.0, 60.0],
+            [[25000.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 21.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0, 64.0]],
+        ),
+    ],
+)  # fmt: skip
+def test_size_that_is_allowed_is_the_contracts_own_unit(spec: ActionSpec, fine: list[float], wrong: Any) -> None:
+    checker = ReplyChecker(spec, ReplyLimits())
+    np.testing.assert_array_equal(checker.check(np.array([fine])), [fine])
+    for action in wrong:
+        with pytest.raises(RemoteReplyError, match="needs at most") as refused:
+            checker.check(np.array([action]))
+        assert refused.value.fault == "magnitude"

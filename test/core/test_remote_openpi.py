@@ -31,13 +31,14 @@ from vla_ros.policies.remote.errors import (
     RemoteFailureError,
     RemoteTimeoutError,
     RemoteUnavailableError,
+    WireError,
 )
 from vla_ros.policies.remote.hosting import HostedPolicy
 from vla_ros.policies.remote.key_mapping import KeyMapping
 from vla_ros.policies.remote.observation_wire import decode_observation, encode_observation
 from vla_ros.policies.remote.policy import RemotePolicy
 from vla_ros.policies.remote.server import PolicyServer
-from vla_ros.types import ActionChunk, CameraFrame, CameraModel, Observation, ToolChunk
+from vla_ros.types import ActionChunk, CameraFrame, CameraModel, JointChunk, Observation, ToolChunk
 
 RNG = np.random.default_rng(11)
 CONTRACT = build(
@@ -183,14 +184,32 @@ def test_every_field_of_observation_context_and_committed_chunk_travels() -> Non
         np.testing.assert_array_equal(getattr(back_context.committed, field.name), getattr(committed, field.name))
 
 
+def test_committed_postures_and_the_observations_before_travel() -> None:
+    committed = JointChunk(77, np.arange(6.0).reshape(2, 3), np.array([0.1, 0.9]), np.array([0.1, 0.2]), "one")
+    past = dataclasses.replace(observe(), stamp_ns=11, state=np.full_like(observe().state, 0.25))
+    observation = dataclasses.replace(observe(), history=(past,))
+    spec = dataclasses.replace(CONTRACT.observation, history_steps=2, history_spacing_s=0.1)
+    contract = dataclasses.replace(CONTRACT, observation=spec)
+    message = unpack(pack(encode_observation(observation, InferenceContext(committed=committed))))
+    back, context = decode_observation(message, contract)
+    same_observation(back, observation)
+    same_observation(back.history[0], past)
+    assert isinstance(context.committed, JointChunk)
+    for field in dataclasses.fields(JointChunk):
+        np.testing.assert_array_equal(getattr(context.committed, field.name), getattr(committed, field.name))
+    with pytest.raises(WireError, match="0 observations come before this one, the contract means 1"):
+        decode_observation(unpack(pack(encode_observation(observe(), InferenceContext()))), contract)
+
+
 @pytest.mark.parametrize(
     ("kind", "known"),
     [
-        (Observation, 7),
+        (Observation, 8),
         (CameraFrame, 4),
         (CameraModel, 4),
         (InferenceContext, 3),
         (ToolChunk, 7),
+        (JointChunk, 5),
         (ActionChunk, 3),
     ],
 )

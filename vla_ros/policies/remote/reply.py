@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vla_ros.actions.units import units
 from vla_ros.contract import ROTATION_WIDTH, ActionSpec
 from vla_ros.policies.remote.errors import Fault, RemoteReplyError
 from vla_ros.policies.remote.fields import as_float64
@@ -103,15 +104,21 @@ def _refusal(is_wrong: Any, values: FloatArray, fault: Fault, needed: str) -> Re
 
 
 def _entry_bounds(spec: ActionSpec, limits: ReplyLimits, width: int) -> FloatArray:
-    """(width,) largest size of each entry of a step."""
-    has_gripper = spec.gripper != "none"
+    """(width,) largest size of each entry of a step.
+
+    Raises:
+        ContractError: if the contract's scales don't fit that many entries.
+    """
+    arm = width - spec.has_gripper
     bounds = np.full(width, limits.max_joint_rad)
+    scaled = arm
     if spec.space == "tool":
         bounds[:3] = limits.max_move_m
-        is_angle = spec.rotation in ("rotvec", "rpy")
-        bounds[3:] = _TURN / np.abs(spec.rotation_scale_rad) if is_angle else _ROTATION_ENTRY
-    moved = 3 if spec.space == "tool" else width - has_gripper
-    bounds[:moved] = bounds[:moved] / np.abs(spec.position_scale_m)
-    if has_gripper:
-        bounds[-1] = 1.0 + _GRIPPER_SLACK
+        bounds[3:] = _TURN if spec.has_scaled_rotation else _ROTATION_ENTRY
+        scaled = arm if spec.has_scaled_rotation else 3
+    # What the contract bounds itself is none the less nonsense beyond all measure.
+    bounds[:scaled] = bounds[:scaled] / np.abs(units(spec, scaled))
+    if spec.has_gripper:
+        ends = np.abs(spec.gripper_ends)
+        bounds[-1] = ends.max() + _GRIPPER_SLACK * abs(spec.gripper_ends[1] - spec.gripper_ends[0])
     return bounds
