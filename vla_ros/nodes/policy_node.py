@@ -88,6 +88,11 @@ class PolicyNode(LifecycleNode):
 
     # Lifecycle and callbacks: executor's thread.
 
+    def poll(self) -> None:
+        """Takes in what cameras and arm have sent; called by `run` at its rate."""
+        if self.residents is not None:
+            self.residents.poll()
+
     def _configure(self) -> None:
         """Loads what is wanted; what can't be loaded is refused before there are any topics."""
         if self.residents is not None:

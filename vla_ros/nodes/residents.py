@@ -13,6 +13,7 @@ from vla_ros.nodes.camera_intake import CameraIntake
 from vla_ros.nodes.resident_policy import LoadedPolicy, ResidentPolicy
 from vla_ros.nodes.runtime import RELIABLE, SENSOR, destroy, entities, newest_only, now_ns
 from vla_ros.nodes.state_intake import StateIntake
+from vla_ros.nodes.streams import Polled
 from vla_ros.robots.config import RobotConfig
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import RobotState
@@ -33,17 +34,20 @@ class Residents:
         self.by_name: Mapping[str, ResidentPolicy] = {}
         before = entities(node)
         self._model = RobotModel.from_config(robot)
-        self._states = StateIntake(node, robot, newest_only(SENSOR), self._on_state).states
+        self._streams = Polled(node)
+        self._states = StateIntake(node, robot, newest_only(SENSOR), self._on_state, self._streams).states
         node.create_subscription(Float64, "gripper/command", self._on_gripper_command, RELIABLE)
-        self._cameras = CameraIntake(node, rig, self._model, self._states)
+        self._cameras = CameraIntake(node, rig, self._model, self._states, self._streams)
         self._built: set[Any] = entities(node) - before
 
     def add(self, loaded: LoadedPolicy) -> ResidentPolicy:
         """Gives a loaded policy its topics, and lets it see from now on."""
         before = entities(self._node)
         resident = ResidentPolicy(self._node, loaded, self._robot, self._model, self._states)
-        has_history = resident.contract.observation.history_steps > 1
-        self._cameras.listen(resident.cameras & set(self._rig.cameras), has_history)
+        observation, there = resident.contract.observation, set(self._rig.cameras)
+        has_history = observation.history_steps > 1
+        for spec in observation.images.values():
+            self._cameras.listen({spec.camera} & there, has_history, spec.with_geometry)
         self.by_name = {**self.by_name, resident.name: resident}
         self._built |= entities(self._node) - before
         contract = f"{resident.contract.name} {resident.contract.interface_hash}"
@@ -61,7 +65,12 @@ class Residents:
         """Lets all of them go, and the topics."""
         for name in list(self.by_name):
             self.drop(name)
+        self._streams.close()
         destroy(self._node, self._built)
+
+    def poll(self) -> None:
+        """Takes in what cameras and arm have sent. The executor's thread."""
+        self._streams.take()
 
     def take_frames(self) -> None:
         """Brings what the cameras saw to the policies that look through them.

@@ -11,7 +11,7 @@ from sensor_msgs.msg import JointState
 from vla_ros.errors import SensorError
 from vla_ros.nodes import messages
 from vla_ros.nodes.runtime import SENSOR, newest_only
-from vla_ros.nodes.streams import Streams
+from vla_ros.nodes.streams import Polled, Streams
 from vla_ros.robots.config import RobotConfig
 from vla_ros.robots.state_buffer import JointStateBuffer
 from vla_ros.types import RobotState
@@ -27,7 +27,7 @@ class StateIntake:
         robot: whose joints are picked out, by exact name.
         profile: quality of service of `joint_states`; `newest_only` for who looks seldom.
         on_state: called with each good state besides.
-        streams: serves the topics in its own thread; None for the node's executor.
+        streams: serves the topics; None for the node's executor.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class StateIntake:
         robot: RobotConfig,
         profile: QoSProfile,
         on_state: Callable[[RobotState], None] | None = None,
-        streams: Streams | None = None,
+        streams: Streams | Polled | None = None,
     ) -> None:
         self.states = JointStateBuffer(_CAPACITY)
         self.gripper_opening: float | None = None
