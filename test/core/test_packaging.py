@@ -132,7 +132,7 @@ def test_constraints_pin_every_direct_dependency_within_its_range(path):
     pins = dict(line.split("==") for line in path.read_text().splitlines() if not line.startswith("#"))
     extras = PROJECT["optional-dependencies"]
     for text in PROJECT["dependencies"] + [
-        text for name in ("ros", "sim", "view", "dev", "bench") for text in extras[name]
+        text for name in ("ros", "sim", "view", "dev", "bench", "learn", "remote") for text in extras[name]
     ]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
@@ -140,9 +140,9 @@ def test_constraints_pin_every_direct_dependency_within_its_range(path):
 
 
 def test_make_test_installs_every_extra_that_tests_need():
-    """Not `learn` and `view`: torch alone is larger than all the rest, and what needs it is skipped without it."""
+    """Not `view`, which nothing uses yet; and torch for the tests only, since it is larger than all the rest."""
     installed = re.findall(r"'\.\[([a-z,]+)\]'", (ROOT / "Makefile").read_text(encoding="utf-8"))
-    assert {extra for extras in installed for extra in extras.split(",")} == {"ros", "sim", "dev", "bench"}
+    assert {extra for extras in installed for extra in extras.split(",")} == {"ros", "sim", "dev", "bench", "learn", "remote"}
 
 
 def test_constraints_exist_for_every_python_we_promise():
