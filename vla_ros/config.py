@@ -6,6 +6,7 @@ import dataclasses
 import re
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,6 +94,13 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(str(path), f"holds {type(data).__name__}", "it has to be a mapping of keys to values")
     return data
+
+
+def plain(item: Any) -> Any:
+    """Mappings to dicts and sequences to lists, as YAML and JSON have them."""
+    if isinstance(item, Mapping):
+        return {str(key): plain(value) for key, value in item.items()}
+    return [plain(entry) for entry in item] if isinstance(item, list | tuple) else item
 
 
 def load(cls: type[T], path: Path) -> T:

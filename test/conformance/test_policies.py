@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from vla_ros.config import config_names
+from vla_ros.config import config_names, plain
 from vla_ros.contract import ActionSpec, Contract, load_contract
 from vla_ros.errors import ConfigError, ContractError, InstructionError, MissingDependencyError
 from vla_ros.geometry.cameras import camera_from_fov, project
@@ -201,10 +201,3 @@ def test_contract_that_means_something_else_is_refused(
     # By the policy, or before it by the contract itself, where the change contradicts the rest of it.
     with pytest.raises((ContractError, ConfigError)):
         make_policy(dataclasses.replace(config, contract=str(path)))
-
-
-def plain(item: object) -> object:
-    """Tuples to lists, as YAML has them."""
-    if isinstance(item, dict):
-        return {key: plain(value) for key, value in item.items()}
-    return [plain(entry) for entry in item] if isinstance(item, (list, tuple)) else item

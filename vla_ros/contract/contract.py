@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from vla_ros.config import find_config, load
+from vla_ros.config import find_config, load, plain
 from vla_ros.contract.action import ActionSpec
 from vla_ros.contract.canonical import canonical_hash
 from vla_ros.contract.normalisation import Normalisation
@@ -46,7 +46,7 @@ def load_contract(name: str) -> Contract:
 
 def save_contract(contract: Contract, path: Path) -> None:
     """Writes a contract as the YAML file that `load_contract` reads, every value written out."""
-    path.write_text(yaml.safe_dump(_as_yaml(dataclasses.asdict(contract)), sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.safe_dump(plain(dataclasses.asdict(contract)), sort_keys=False), encoding="utf-8")
 
 
 def find_mismatches(rig: Rig, contract: Contract) -> list[str]:
@@ -85,12 +85,6 @@ def find_differences(a: Contract, b: Contract) -> list[str]:
 def describe(value: Any) -> str:
     """A contract or rig as sorted `key: value` lines, for diffs and for people."""
     return "\n".join(f"{key}: {text}" for key, text in _flatten("", value).items())
-
-
-def _as_yaml(item: Any) -> Any:
-    if isinstance(item, dict):
-        return {key: _as_yaml(value) for key, value in item.items()}
-    return [_as_yaml(entry) for entry in item] if isinstance(item, (list, tuple)) else item
 
 
 def _flatten(prefix: str, value: Any) -> dict[str, str]:

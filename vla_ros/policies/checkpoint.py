@@ -20,11 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vla_ros import __version__
-from vla_ros.config import build, load
-from vla_ros.contract import Contract, canonical_hash, find_differences
+from vla_ros.config import build, load, plain
+from vla_ros.contract import Contract, canonical_hash, find_differences, save_contract
 from vla_ros.errors import ConfigError, ContractError
 from vla_ros.files import whole_folder
 from vla_ros.policies.architectures.spec import ModelSpec
@@ -89,7 +87,7 @@ class Checkpoint:
     @property
     def description(self) -> dict[str, Any]:
         """What `architectures.base.make_architecture` makes the network from."""
-        spec = _plain(dataclasses.asdict(self.card.spec))
+        spec = plain(dataclasses.asdict(self.card.spec))
         return {"architecture": self.card.architecture, "config": self.card.config, "spec": spec}
 
     @property
@@ -149,12 +147,12 @@ def write_checkpoint(
     """
     with whole_folder(folder) as partial:
         write_weights(partial / WEIGHTS)
-        (partial / CONTRACT).write_text(contract_text(contract), encoding="utf-8")
+        save_contract(contract, partial / CONTRACT)
         statistics.save(partial / STATISTICS)
         card = ModelCard(
             format=FORMAT,
             architecture=architecture,
-            config=_plain(config),
+            config=plain(config),
             spec=spec,
             interface_hash=contract.interface_hash,
             normalisation_hash=canonical_hash(contract.normalisation),
@@ -194,11 +192,6 @@ def read_checkpoint(folder: Path, *, with_weights: bool = True) -> Checkpoint:
     return Checkpoint(folder, card, contract, statistics)
 
 
-def contract_text(contract: Contract) -> str:
-    """A contract as YAML that `load_contract` reads back."""
-    return str(yaml.safe_dump(_plain(dataclasses.asdict(contract)), sort_keys=False))
-
-
 def git_version() -> str | None:
     """The commit of the checkout that runs, `-dirty` with changes; None where it isn't one or git is missing."""
     package = Path(__file__).resolve().parents[1]
@@ -227,10 +220,3 @@ def _check_hash(path: Path, found: str, wanted: str) -> None:
         raise ConfigError(
             str(path), f"has the hash {found[:16]}, {POLICY} says {wanted[:16]}: they aren't of one checkpoint", _COPY
         )
-
-
-def _plain(item: Any) -> Any:
-    """Mappings to dicts and sequences to lists, as YAML and JSON have them."""
-    if isinstance(item, Mapping):
-        return {str(key): _plain(value) for key, value in item.items()}
-    return [_plain(entry) for entry in item] if isinstance(item, list | tuple) else item

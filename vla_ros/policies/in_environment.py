@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vla_ros.contract import Contract
+from vla_ros.config import plain
+from vla_ros.contract import Contract, save_contract
 from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.environment import Environment
 from vla_ros.policies.remote.parameters import RemoteParameters
@@ -79,7 +79,7 @@ class PolicyInEnvironment:
 
 def _write(folder: Path, kind: str, contract: Contract, parameters: dict[str, Any]) -> Path:
     """The policy's YAML and its contract's, for the other process. Returns the first."""
-    (folder / "contract.yaml").write_text(_to_yaml(dataclasses.asdict(contract)), encoding="utf-8")
+    save_contract(contract, folder / "contract.yaml")
     config = {
         "name": f"{kind}_in_environment",
         "kind": kind,
@@ -88,14 +88,5 @@ def _write(folder: Path, kind: str, contract: Contract, parameters: dict[str, An
         "parameters": parameters,
     }
     path = folder / "policy.yaml"
-    path.write_text(_to_yaml(config), encoding="utf-8")
+    path.write_text(yaml.safe_dump(plain(config), sort_keys=False), encoding="utf-8")
     return path
-
-
-def _to_yaml(item: Any) -> str:
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(entry) for key, entry in value.items()}
-        return [plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
-
-    return str(yaml.safe_dump(plain(item), sort_keys=False))

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
-from vla_ros.contract import ActionSpec, Contract, ImageSpec, ObservationSpec, StateItem, load_contract
+from vla_ros.contract import ActionSpec, Contract, ImageSpec, ObservationSpec, StateItem, load_contract, save_contract
 from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.lerobot_policy import LeRobotPolicy
 from vla_ros.policies.torchvision_operators import import_torchvision
@@ -142,12 +141,6 @@ def observe(images: np.ndarray, states: np.ndarray, history_steps: int) -> Obser
     return dataclasses.replace(steps[-1], history=past)
 
 
-def plain(item: object) -> object:
-    if isinstance(item, dict):
-        return {key: plain(value) for key, value in item.items()}
-    return [plain(entry) for entry in item] if isinstance(item, (list, tuple)) else item
-
-
 def main(folder: Path) -> None:
     rng = np.random.default_rng(5)
     for kind in SMALL:
@@ -158,7 +151,7 @@ def main(folder: Path) -> None:
         torch_seed = int(np.random.default_rng(SEED).integers(2**31))
         np.save(folder / kind / "lerobot.npy", lerobot_answer(*parts, images, states, torch_seed))
         path = folder / kind / "contract.yaml"
-        path.write_text(yaml.safe_dump(plain(dataclasses.asdict(make_contract(kind)))))
+        save_contract(make_contract(kind), path)
         parameters = {"checkpoint": str(folder / kind), "images": {"observation.images.hand": "wrist"}}
         contract = load_contract(str(path))
         adapter = LeRobotPolicy.from_parameters(contract, parameters)
