@@ -36,6 +36,7 @@ from vla_ros.errors import (
     UnknownNameError,
 )
 from vla_ros.policies.base import InferenceContext, Policy
+from vla_ros.policies.openvla import policy as policy_module
 from vla_ros.policies.openvla.policy import OpenVLAPolicy
 from vla_ros.policies.openvla.small import SMALL, make_small_adapter, make_small_checkpoint
 from vla_ros.types import CameraFrame, Observation
@@ -258,6 +259,37 @@ def test_machine_without_torch_is_told_what_to_install(monkeypatch: pytest.Monke
         MissingDependencyError, match=r"torch is missing, needed for policy openvla; .*vla_ros\[learn\]"
     ):
         importlib.import_module("vla_ros.policies.openvla.policy")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "said"),
+    [
+        ({"checkpoint": "/nowhere"}, ConfigError, "/nowhere: no such folder"),
+        ({"unnorm_key": "bridge"}, UnknownNameError, "did you mean 'bridge_orig'"),
+        ({"convention": "libero"}, ContractError, "composition 'base_euler' instead of 'base'"),
+        ({"dtype": "int8"}, ConfigError, "dtype 'int8'"),
+        ({"quantisation": "int8_chanel"}, UnknownNameError, "int8_channel"),
+        ({"adapters": {"sort": "/nowhere"}}, ConfigError, r"/nowhere/adapter_config\.json"),
+        ({"device": "toaster"}, ConfigError, "toaster"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_would_be_refused_is_found_without_loading_weights(
+    folder: Path, parameters: dict[str, Any], error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy_module, "load_model", lambda *_: pytest.fail("weights were loaded"))
+    OpenVLAPolicy.check_parameters(CONTRACT, {"checkpoint": str(folder)})
+    with pytest.raises(error, match=said):
+        OpenVLAPolicy.check_parameters(CONTRACT, {"checkpoint": str(folder)} | parameters)
+
+
+@pytest.mark.parametrize("library", ["torchao", "bitsandbytes"])
+def test_library_of_a_scheme_that_isnt_installed_is_said_without_loading_weights(
+    folder: Path, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingDependencyError, match=f"{library} is missing.*pip install {library}"):
+        OpenVLAPolicy.check_parameters(CONTRACT, {"checkpoint": str(folder), "quantisation": f"{library}_int8"})
 
 
 def test_parameters_are_checked_by_name(folder: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,98 +15,37 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers.models.pi0", reason="needs transformers 5.23 or newer")
 
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PI0Config, PI0ForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PI0ForConditionalGeneration
 
-from vla_ros.contract import (
-    ActionSpec,
-    Contract,
-    ImageSpec,
-    Normalisation,
-    NormalisationSpec,
-    ObservationSpec,
-    StateItem,
-)
+from vla_ros.contract import ActionSpec, Contract, NormalisationSpec, StateItem
 from vla_ros.errors import ConfigError, ContractError, InstructionError
+from vla_ros.policies import pi0
 from vla_ros.policies.base import InferenceContext, Policy
 from vla_ros.policies.pi0 import Pi0Policy
+from vla_ros.policies.pi0_small import (
+    ACTION_MEAN,
+    ACTION_STD,
+    CHUNK,
+    IMAGE_ID,
+    PADDED,
+    PATCH,
+    SIDE,
+    STATE_MEAN,
+    STATE_STD,
+    STEPS,
+    make_small_checkpoint,
+    small_contract,
+    write_statistics,
+)
 from vla_ros.types import CameraFrame, Observation
 
-SIDE, PATCH, IMAGE_ID, STEPS, CHUNK, PADDED = 16, 8, 40, 4, 6, 10
-STATE_MEAN, STATE_STD = np.linspace(-1.0, 1.0, 8), np.linspace(0.5, 2.0, 8)
-ACTION_MEAN, ACTION_STD = np.linspace(2.0, 3.0, 7), np.linspace(0.1, 0.7, 7)
 TASK = "pick up the red_block"
-WORDS = ["<unk>", "<bos>", "pick", "up", "the", "red", "blue", "block", "\n"]
-CONTRACT = Contract(
-    "small",
-    ObservationSpec(
-        {"base": ImageSpec("base", SIDE, SIDE), "wrist": ImageSpec("wrist", SIDE, SIDE)},
-        (StateItem("tcp_pose"), StateItem("gripper")),
-        "base",
-    ),
-    ActionSpec("tool", "observation", 0.1, rotation="rotvec"),
-    Normalisation(NormalisationSpec("mean_std"), NormalisationSpec("mean_std")),
-)
-
-
-def statistics(mean: np.ndarray, std: np.ndarray) -> dict[str, object]:
-    samples = {
-        "mean": mean,
-        "std": std,
-        "minimum": mean - std,
-        "maximum": mean + std,
-        "q01": mean - std,
-        "q99": mean + std,
-    }
-    return {**{key: value.tolist() for key, value in samples.items()}, "mask": None, "count": 100}
-
-
-def write_statistics(folder: Path, state: int = 8, action: int = 7) -> None:
-    content = {
-        "state": statistics(np.resize(STATE_MEAN, state), np.resize(STATE_STD, state)),
-        "action": statistics(np.resize(ACTION_MEAN, action), np.resize(ACTION_STD, action)),
-    }
-    (folder / "statistics.json").write_text(json.dumps(content))
+CONTRACT = small_contract()
 
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder, saved through transformers; the vocabulary is a few words, a newline is one of them."""
-    folder = tmp_path_factory.mktemp("pi0")
-    gemma = {
-        "model_type": "gemma",
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-    }
-    vision = {
-        "model_type": "siglip_vision_model", "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "image_size": SIDE, "patch_size": PATCH, "vision_use_head": False,
-    }  # fmt: skip
-    config = PI0Config(
-        vlm_config={
-            "model_type": "paligemma",
-            "text_config": {**gemma, "hidden_size": 16, "intermediate_size": 32, "vocab_size": 40},
-            "vision_config": vision, "projection_dim": 16, "image_token_id": IMAGE_ID,
-        },
-        dit_config={**gemma, "hidden_size": 12, "intermediate_size": 24},
-        chunk_size=CHUNK, max_state_dim=PADDED, max_action_dim=PADDED, num_inference_steps=STEPS,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = PI0ForConditionalGeneration(config).eval()
-    # transformers starts with weights so small that images and words would hardly matter.
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0.0, 0.3)
-    model.save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split("\n", "isolated")]
-    )
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", unk_token="<unk>").save_pretrained(folder)
-    write_statistics(folder)
-    return folder
+    return make_small_checkpoint(tmp_path_factory.mktemp("pi0"))
 
 
 @pytest.fixture
@@ -302,7 +243,7 @@ def test_wrong_widths_are_refused_by_name(folder: Path, state: int, action: int,
 
 
 def test_arm_with_another_number_of_joints_for_state_and_action_is_refused(folder: Path) -> None:
-    write_statistics(folder, state=7, action=9)
+    write_statistics(folder, 7, 9)
     contract = dataclasses.replace(
         CONTRACT,
         observation=dataclasses.replace(
@@ -312,7 +253,7 @@ def test_arm_with_another_number_of_joints_for_state_and_action_is_refused(folde
     )
     with pytest.raises(ContractError, match="state: checkpoint has 6 joints"):
         make(folder, contract)
-    write_statistics(folder, state=7, action=7)
+    write_statistics(folder, 7, 7)
     make(folder, contract)
 
 
@@ -364,7 +305,7 @@ def test_missing_weight_is_refused_and_not_filled_with_random_numbers(folder: Pa
 def test_pickled_weights_are_not_read(folder: Path) -> None:
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ConfigError, match="pi0 doesn't load"):
+    with pytest.raises(ConfigError, match=r"has no model\.safetensors"):
         make(folder)
 
 
@@ -380,6 +321,32 @@ def test_other_models_folder_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "llama"}))
     with pytest.raises(ConfigError, match="model_type is 'llama'"):
         make(folder)
+
+
+@pytest.mark.parametrize(
+    ("breakage", "error", "said"),
+    [
+        (lambda folder: shutil.rmtree(folder), ConfigError, "no such folder"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), ConfigError, "no tokenizer"),
+        (lambda folder: (folder / "model.safetensors").unlink(), ConfigError, r"no model\.safetensors"),
+        (lambda folder: write_statistics(folder, 9), ContractError, "state: checkpoint 9, contract 8"),
+    ],
+)
+def test_what_would_be_refused_is_found_without_loading_weights(
+    folder: Path, breakage: Any, error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pi0, "_load_model", lambda *_: pytest.fail("weights were loaded"))
+    Pi0Policy.check_parameters(CONTRACT, {"checkpoint": str(folder)})
+    breakage(folder)
+    with pytest.raises(error, match=said):
+        Pi0Policy.check_parameters(CONTRACT, {"checkpoint": str(folder)})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_device_that_isnt_there_is_refused(whole: Path) -> None:
+    for act in (Pi0Policy.check_parameters, Pi0Policy.from_parameters):
+        with pytest.raises(ConfigError, match="cuda: torch sees no CUDA here"):
+            act(CONTRACT, {"checkpoint": str(whole), "device": "cuda"})
 
 
 def test_unknown_parameter_is_refused(whole: Path) -> None:

@@ -18,7 +18,8 @@ from vla_ros import cli
 from vla_ros.commands.policies.examining import MARK, Finding, examine
 from vla_ros.commands.policies.listing import describe, list_policies
 from vla_ros.config import config_names, package_share
-from vla_ros.policies.registry import BUILT_IN
+from vla_ros.errors import MissingDependencyError
+from vla_ros.policies.registry import BUILT_IN, load_factory
 
 DOCUMENT = package_share() / "docs" / "policies.md"
 
@@ -129,8 +130,8 @@ def write_learned(folder: Path, **changes: Any) -> str:
     return str(path)
 
 
-def problem_of(path: str) -> tuple[str, str]:
-    _, found = examine("learned", [path], is_loading=False)
+def problem_of(path: str, kind: str = "learned") -> tuple[str, str]:
+    _, found = examine(kind, [path], is_loading=False)
     return found[path].problem, found[path].mend
 
 
@@ -138,6 +139,25 @@ def test_a_missing_checkpoint_is_said(tmp_path: Path) -> None:
     problem, mend = problem_of(write_learned(tmp_path, parameters={"checkpoint": "nowhere"}))
     assert "checkpoint nowhere: no such folder" in problem
     assert "policy.json" in mend
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "said"),
+    [
+        ("lerobot", {"checkpoint": "nowhere"}, "has no config.json"),
+        ("openvla", {"checkpoint": "nowhere"}, "no such folder"),
+        ("pi0", {"checkpoint": "nowhere"}, "no such folder"),
+        ("remote", {"url": "nowhere"}, "'nowhere' isn't one"),
+    ],
+)
+def test_other_kinds_say_what_is_missing_too(tmp_path: Path, kind: str, parameters: dict[str, str], said: str) -> None:
+    try:
+        load_factory(kind)
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    problem, mend = problem_of(write_learned(tmp_path, kind=kind, parameters=parameters), kind)
+    assert problem.endswith(said)
+    assert mend
 
 
 def test_a_missing_contract_is_said(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from vla_ros.config import build
 from vla_ros.contract import Contract
-from vla_ros.errors import ConfigError, ContractError, InstructionError
+from vla_ros.errors import ConfigError, ContractError, InstructionError, MissingDependencyError
 from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.remote.access import Access
 from vla_ros.policies.remote.codec import pack, unpack
@@ -626,6 +626,31 @@ def test_a_policy_that_is_dropped_leaves_its_server() -> None:
             client = RemotePolicy.from_parameters(CONTRACT, {"url": url, "deadline_s": 5.0})
             client.reset("pick", 0)
             del client
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"url": "http://127.0.0.1:9"}, "write ws://HOST:PORT"),
+        ({"api_key_env": "NO_SUCH_KEY"}, "the environment has no NO_SUCH_KEY"),
+        ({"url": "wss://127.0.0.1:9", "ca_file": "/nowhere.pem"}, r"ca_file /nowhere\.pem: can't be used"),
+        ({"keys": {"images": {"side": "x"}}}, r"keys\.images: names \['side'\]"),
+        ({"deadline_s": 0.0}, "deadline_s 0.0 isn't positive"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_would_be_refused_is_found_without_a_server(parameters: dict[str, Any], said: str) -> None:
+    given = {"url": "ws://127.0.0.1:9"}  # Nobody is there.
+    RemotePolicy.check_parameters(CONTRACT, given)
+    with pytest.raises(ConfigError, match=said):
+        RemotePolicy.check_parameters(CONTRACT, given | parameters)
+
+
+def test_package_that_groot_needs_is_said_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zmq", None)
+    monkeypatch.delitem(sys.modules, "vla_ros.policies.remote.gr00t_client", raising=False)
+    with pytest.raises(MissingDependencyError, match="pyzmq is missing"):
+        RemotePolicy.check_parameters(CONTRACT, {"url": "tcp://127.0.0.1:9", "protocol": "gr00t"})
 
 
 def test_nobody_there_is_said_with_the_reason() -> None:

@@ -16,6 +16,7 @@ import torch
 from vla_ros.contract import Contract
 from vla_ros.errors import ConfigError, ContractError, InstructionError, MissingDependencyError
 from vla_ros.policies.base import InferenceContext
+from vla_ros.policies.device import find_device
 from vla_ros.policies.lerobot_features import (
     ACTION,
     PREPROCESSOR,
@@ -55,7 +56,8 @@ class LeRobotInProcess:
         self, contract: Contract, parameters: LeRobotParameters, features: PolicyFeatures, names: FeatureMap
     ) -> None:
         self.contract = contract
-        self._features, self._names, self._device = features, names, _device(parameters.device)
+        find_device(parameters.device, "policy lerobot: parameters: device")
+        self._features, self._names, self._device = features, names, parameters.device
         if not parameters.downloads:
             # Read when huggingface_hub is imported, which lerobot does.
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -138,16 +140,6 @@ class LeRobotInProcess:
     def _precision(self) -> torch.autocast:
         kind = torch.device(self._device).type
         return torch.autocast(kind, enabled=kind == "cuda" and bool(self._policy.config.use_amp))
-
-
-def _device(name: str) -> str:
-    try:
-        kind = torch.device(name).type
-    except RuntimeError as error:
-        raise ConfigError("policy lerobot: parameters: device", str(error).splitlines()[0], "cpu or cuda") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("policy lerobot: parameters: device", f"{name}: torch sees no CUDA here", "use cpu")
-    return name
 
 
 def _load(folder: Path, device: str) -> tuple[Any, Any, Any]:

@@ -9,23 +9,20 @@ openpi, and unlike in the paper, time runs from 1 (noise) to 0.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from vla_ros.config import build
-from vla_ros.contract import Contract, ImageSpec, action_width, state_width
+from vla_ros.contract import Contract, ImageSpec
 from vla_ros.errors import ConfigError, ContractError, InstructionError, MissingDependencyError
 from vla_ros.observation.image import prepare_frame
 from vla_ros.policies.base import InferenceContext
-from vla_ros.policies.fit import differing_line, find_contract_differences, find_width_differences
-from vla_ros.policies.normalisation import Normaliser, Statistics
-from vla_ros.policies.statistics_file import STATISTICS_FILE, CheckpointStatistics
+from vla_ros.policies.device import find_device
+from vla_ros.policies.normalisation import Normaliser
+from vla_ros.policies.pi0_checkpoint import Pi0Parameters, read_checkpoint
 from vla_ros.types import ActionChunk, CameraFrame, ImageArray, Observation
 
 try:
@@ -37,34 +34,6 @@ except ImportError as error:
 
 _WHERE = "policy pi0: parameters"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Pi0Parameters:
-    """What the YAML of a `pi0` policy says.
-
-    Attributes:
-        checkpoint: the folder.
-        device: torch's name of where it runs.
-        dtype: of weights and activations.
-        images: the contract's images in the order in which the checkpoint was given its cameras; by default all of
-            them, in the contract's order.
-        steps: Euler steps from noise to actions; null takes the checkpoint's.
-        longest_prompt: tokens of an instruction; a longer one is refused.
-    """
-
-    checkpoint: str
-    device: str = "cpu"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    images: tuple[str, ...] = ()
-    steps: int | None = None
-    longest_prompt: int = 48
-
-    def __post_init__(self) -> None:
-        for key in ("steps", "longest_prompt"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise ValueError(f"{key} {value} is below 1")
 
 
 class Pi0Policy:
@@ -80,17 +49,17 @@ class Pi0Policy:
     """
 
     def __init__(self, contract: Contract, parameters: Pi0Parameters) -> None:
-        folder = Path(parameters.checkpoint).expanduser()
-        state, action, wrong = _read_statistics(folder, contract)
+        find_device(parameters.device, f"{_WHERE}: device")
+        checkpoint = read_checkpoint(contract, parameters)
         self.contract = contract
         self._parameters = parameters
-        self._images = parameters.images or tuple(contract.observation.images)
-        _check(contract, self._images, _read_config(folder), {"state": state.width, "action": action.width}, wrong)
-        self._state = Normaliser(contract.normalisation.state, state)
-        self._action = Normaliser(contract.normalisation.action, action)
-        self._state_width, self._action_width = state.width, action.width
-        self._model = _load_model(folder, parameters)
-        self._prompt = _PromptEncoder(folder, self._model.config, parameters.longest_prompt)
+        self._images = checkpoint.images
+        self._state = Normaliser(contract.normalisation.state, checkpoint.state)
+        self._action = Normaliser(contract.normalisation.action, checkpoint.action)
+        self._state_width, self._action_width = checkpoint.state.width, checkpoint.action.width
+        tokenizer = _load_tokenizer(checkpoint.folder)
+        self._model = _load_model(checkpoint.folder, parameters)
+        self._prompt = _PromptEncoder(tokenizer, self._model.config, parameters.longest_prompt)
         self._task: str | None = None
         self._ids: list[int] = []
         self._generator = torch.Generator()
@@ -99,6 +68,13 @@ class Pi0Policy:
     def from_parameters(cls, contract: Contract, parameters: dict[str, Any]) -> Pi0Policy:
         """Made from the parameters of a policy's YAML. Raises ConfigError for one that isn't known."""
         return cls(contract, build(Pi0Parameters, parameters, _WHERE))
+
+    @staticmethod
+    def check_parameters(contract: Contract, parameters: dict[str, Any]) -> None:
+        """Finds what `from_parameters` would refuse, short of the weights themselves. Raises the same."""
+        settings = build(Pi0Parameters, parameters, _WHERE)
+        find_device(settings.device, f"{_WHERE}: device")
+        _load_tokenizer(read_checkpoint(contract, settings).folder)
 
     def reset(self, task: str, seed: int) -> None:
         """See `Policy.reset`. The noise is drawn from the seed, on the CPU, so that it is the same on every device."""
@@ -164,14 +140,8 @@ def _fit_in(frame: CameraFrame, side: int) -> ImageArray:
 class _PromptEncoder:
     """Token ids: the places of the images, then the beginning of a text, the instruction and a line's end."""
 
-    def __init__(self, folder: Path, config: Any, longest: int) -> None:
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            problem = f"has no tokenizer that loads ({' '.join(str(error).split())[:200]})"
-            raise ConfigError(
-                str(folder), problem, "save the checkpoint's tokenizer into it (save_pretrained)"
-            ) from error
+    def __init__(self, tokenizer: Any, config: Any, longest: int) -> None:
+        self._tokenizer = tokenizer
         vision = config.vlm_config.vision_config
         self._image_ids = [config.vlm_config.image_token_id] * (vision.image_size // vision.patch_size) ** 2
         self._vocabulary_size = int(config.vlm_config.text_config.vocab_size)
@@ -200,6 +170,14 @@ class _PromptEncoder:
         return [*self._image_ids * cameras, *ids]
 
 
+def _load_tokenizer(folder: Path) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        problem = f"has no tokenizer that loads ({' '.join(str(error).split())[:200]})"
+        raise ConfigError(str(folder), problem, "save the checkpoint's tokenizer into it (save_pretrained)") from error
+
+
 def _load_model(folder: Path, parameters: Pi0Parameters) -> Any:
     try:
         # With `output_loading_info` it returns two things, which its annotation doesn't know.
@@ -226,70 +204,3 @@ def _load_model(folder: Path, parameters: Pi0Parameters) -> Any:
             "convert it for transformers, or copy it again",
         )
     return model.eval()
-
-
-def _read_config(folder: Path) -> Mapping[str, Any]:
-    data = _read_json(folder / "config.json")
-    if data.get("model_type") != "pi0":
-        raise ConfigError(
-            str(folder / "config.json"),
-            f"model_type is {data.get('model_type')!r}, not 'pi0'",
-            "a folder that lerobot saved goes with kind lerobot; openpi's own is served by openpi (kind remote)",
-        )
-    return data
-
-
-def _read_statistics(folder: Path, contract: Contract) -> tuple[Statistics, Statistics, list[str]]:
-    """Those of state and action, and where they, or the folder's own contract, don't fit the contract."""
-    found = CheckpointStatistics.load(folder / STATISTICS_FILE)
-    if found.state is None or found.action is None:
-        raise ConfigError(
-            str(folder / STATISTICS_FILE),
-            "lacks state or action, whose widths say how much of the model's is padding",
-            "compute both from the training data",
-        )
-    return (
-        found.state,
-        found.action,
-        [
-            *(f"  {line}" for line in found.find_mismatches(contract)),
-            *find_contract_differences(folder, contract),
-        ],
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(str(path), f"can't be read ({error})", "give a folder with a whole pi0 checkpoint") from error
-    if not isinstance(data, dict):
-        raise ConfigError(str(path), f"holds {type(data).__name__}", "it has to be an object of keys and values")
-    return data
-
-
-def _check(
-    contract: Contract, images: tuple[str, ...], config: Mapping[str, Any], widths: Mapping[str, int], wrong: list[str]
-) -> None:
-    """Refuses what doesn't fit, every line of it."""
-    observation = contract.observation
-    differing = [
-        differing_line(f"image {name!r}", "takes it", f"has {', '.join(observation.images)}")
-        for name in images
-        if name not in observation.images
-    ]
-    if observation.history_steps != 1:
-        differing.append(differing_line("observation.history_steps", 1, observation.history_steps))
-    for name, width in widths.items():
-        limit = int(config.get(f"max_{name}_dim", 32))
-        if width > limit:
-            differing.append(f"  {name}: its statistics have {width} entries, the model takes {limit}")
-    differing += find_width_differences(
-        {
-            "state": (widths["state"], lambda joints: state_width(observation, joints)),
-            "action": (widths["action"], lambda joints: action_width(contract.action, joints)),
-        }
-    )
-    if differing or wrong:
-        lines = "\n".join([*differing, *wrong])
-        raise ContractError(f"contract {contract.name} doesn't fit the pi0 checkpoint:\n{lines}")

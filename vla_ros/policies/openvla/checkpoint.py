@@ -97,9 +97,7 @@ def load_model(
         ConfigError: for an unknown dtype.
         MissingDependencyError: for a transformers whose modules have other names.
     """
-    if (dtype or checkpoint.config.dtype) not in DTYPES:
-        raise ConfigError(str(checkpoint.folder), f"dtype {dtype!r}", f"known: {', '.join(DTYPES)}")
-    model = build_empty(checkpoint.config, DTYPES[dtype or checkpoint.config.dtype], device)
+    model = build_empty(checkpoint.config, find_dtype(checkpoint, dtype), device)
     parameters = model.state_dict()
     stored = stored_tensors(checkpoint.config)
     strange = {piece.target for tensor in stored.values() for piece in tensor.pieces} - parameters.keys()
@@ -117,6 +115,13 @@ def load_model(
     with torch.no_grad():
         fill_zeros(parameters)
     return model
+
+
+def find_dtype(checkpoint: Checkpoint, name: str) -> torch.dtype:
+    """The type of that name, or with an empty one the checkpoint's own. Raises ConfigError for an unknown one."""
+    if (name or checkpoint.config.dtype) not in DTYPES:
+        raise ConfigError(str(checkpoint.folder), f"dtype {name!r}", f"known: {', '.join(DTYPES)}")
+    return DTYPES[name or checkpoint.config.dtype]
 
 
 def find_shards(folder: Path) -> list[str]:

@@ -79,9 +79,19 @@ def read_adapter(folder: Path | str, config: ModelConfig) -> LoraAdapter:
     Raises:
         ConfigError: for pickled weights, options that aren't plain LoRA, or layers that the model doesn't have.
     """
-    folder = Path(folder).expanduser()
-    where = str(folder / CONFIG_FILE)
-    settings = read_json(folder / CONFIG_FILE)
+    rank, alpha, use_rslora = read_settings(folder)
+    path = find_weights(folder)
+    return LoraAdapter(rank, alpha, use_rslora, _pair(_read_tensors(path), rank, config, str(path)))
+
+
+def read_settings(folder: Path | str) -> tuple[int, float, bool]:
+    """An adapter's rank, alpha and `use_rslora`.
+
+    Raises:
+        ConfigError: for options that aren't plain LoRA.
+    """
+    path = Path(folder).expanduser() / CONFIG_FILE
+    where, settings = str(path), read_json(path)
     for key, value in _PLAIN.items():
         if settings.get(key) not in (value, None):
             raise ConfigError(f"{where}: {key}", f"is {settings[key]!r}", f"only {value!r} is supported")
@@ -91,8 +101,19 @@ def read_adapter(folder: Path | str, config: ModelConfig) -> LoraAdapter:
     rank, alpha = settings.get("r"), settings.get("lora_alpha")
     if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, (int, float)):
         raise ConfigError(f"{where}: r, lora_alpha", f"are {rank!r} and {alpha!r}", "they have to be numbers")
-    layers = _pair(_read_tensors(folder), rank, config, str(folder / WEIGHTS_FILE))
-    return LoraAdapter(rank, float(alpha), bool(settings.get("use_rslora")), layers)
+    return rank, float(alpha), bool(settings.get("use_rslora"))
+
+
+def find_weights(folder: Path | str) -> Path:
+    """The file of an adapter's weights. Raises ConfigError if there is none, also where there is a pickled one."""
+    folder = Path(folder).expanduser()
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        pickled = " (adapter_model.bin is pickled and isn't read)" if (folder / "adapter_model.bin").is_file() else ""
+        raise ConfigError(
+            str(path), f"no such file{pickled}", "save the adapter as safetensors, as peft does by default"
+        )
+    return path
 
 
 def for_model(adapter: LoraAdapter, config: ModelConfig) -> dict[str, LowRank]:
@@ -130,13 +151,7 @@ def _our_linears(config: ModelConfig) -> dict[str, tuple[str, tuple[int, int] | 
     return {ours: (stored, rows) for stored, parts in stored_linears(config).items() for ours, rows in parts}
 
 
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        pickled = " (adapter_model.bin is pickled and isn't read)" if (folder / "adapter_model.bin").is_file() else ""
-        raise ConfigError(
-            str(path), f"no such file{pickled}", "save the adapter as safetensors, as peft does by default"
-        )
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,16 @@ from vla_ros.types import ActionChunk, Observation
 try:
     import torch
 
+    from vla_ros.policies.device import find_device
     from vla_ros.policies.openvla.adapters import Adapters
-    from vla_ros.policies.openvla.checkpoint import Checkpoint, load_model, read_checkpoint, read_json
-    from vla_ros.policies.openvla.preprocessing import PromptEncoder, parse_preprocessor
-    from vla_ros.policies.openvla.quantisation import quantise
+    from vla_ros.policies.openvla.checkpoint import Checkpoint, find_dtype, load_model, read_checkpoint, read_json
+    from vla_ros.policies.openvla.lora import find_weights, read_settings
+    from vla_ros.policies.openvla.preprocessing import ImagePreprocessor, PromptEncoder, parse_preprocessor
+    from vla_ros.policies.openvla.quantisation import find_scheme, quantise
 except ImportError as error:
     raise MissingDependencyError(error.name or str(error), "policy openvla", "pip install 'vla_ros[learn]'") from error
 
+_WHERE = "policy openvla: parameters"
 # Position, rotation and gripper.
 _ACTION_WIDTH = 7
 
@@ -52,19 +55,10 @@ class OpenVLAPolicy:
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         self.contract = contract
-        checkpoint = read_checkpoint(parameters.checkpoint)
-        dataset = choose_dataset(checkpoint, parameters.unnorm_key)
-        check_contract(contract, parameters.convention, dataset)
-        self._image = parameters.image or contract.observation.reference
-        if self._image not in contract.observation.images:
-            known = sorted(contract.observation.images)
-            raise ContractError(f"contract {contract.name} has no image {self._image!r}; its images are {known}")
-        self._normaliser = action_normaliser(checkpoint, dataset, contract)
+        known = _read(contract, parameters)
+        checkpoint, self._image, self._normaliser = known.checkpoint, known.image, known.normaliser
+        self._encoder, self._preprocess = known.encoder, known.preprocess
         self._bins = VocabularyBins(checkpoint.config.action_vocabulary)
-        self._encoder = PromptEncoder(checkpoint.folder / "tokenizer.json")
-        path = checkpoint.folder / "preprocessor_config.json"
-        edges_px = tuple(tower.image_px for tower in checkpoint.config.towers)
-        self._preprocess = parse_preprocessor(read_json(path), edges_px, str(path), parameters.centre_area)
         self._longest = checkpoint.config.language.max_positions - checkpoint.config.patches - _ACTION_WIDTH
         self._model = load_model(checkpoint, parameters.dtype, parameters.device, on_progress)
         self._adapters = Adapters(self._model)
@@ -78,7 +72,12 @@ class OpenVLAPolicy:
     @classmethod
     def from_parameters(cls, contract: Contract, parameters: dict[str, Any]) -> OpenVLAPolicy:
         """Makes it from the `parameters` of its YAML. Raises as the constructor does."""
-        return cls(contract, build(OpenVLAParameters, parameters, "policy openvla: parameters"))
+        return cls(contract, build(OpenVLAParameters, parameters, _WHERE))
+
+    @staticmethod
+    def check_parameters(contract: Contract, parameters: dict[str, Any]) -> None:
+        """Finds what `from_parameters` would refuse, short of the weights themselves. Raises the same."""
+        _read(contract, build(OpenVLAParameters, parameters, _WHERE))
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -113,6 +112,41 @@ class OpenVLAPolicy:
         except ChunkError as error:
             raise ChunkError(f"policy openvla: {error}") from error
         return ActionChunk(actions[None], note=self._adapters.active or "")
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a policy before its weights are read."""
+
+    checkpoint: Checkpoint
+    image: str
+    normaliser: Normaliser
+    encoder: PromptEncoder
+    preprocess: ImagePreprocessor
+
+
+def _read(contract: Contract, parameters: OpenVLAParameters) -> _Known:
+    """Reads all but the weights, and refuses what can be refused without them."""
+    find_device(parameters.device, f"{_WHERE}: device")
+    if parameters.quantisation != "none":
+        find_scheme(parameters.quantisation)
+    checkpoint = read_checkpoint(parameters.checkpoint)
+    find_dtype(checkpoint, parameters.dtype)
+    dataset = choose_dataset(checkpoint, parameters.unnorm_key)
+    check_contract(contract, parameters.convention, dataset)
+    image = parameters.image or contract.observation.reference
+    if image not in contract.observation.images:
+        known = sorted(contract.observation.images)
+        raise ContractError(f"contract {contract.name} has no image {image!r}; its images are {known}")
+    normaliser = action_normaliser(checkpoint, dataset, contract)
+    encoder = PromptEncoder(checkpoint.folder / "tokenizer.json")
+    path = checkpoint.folder / "preprocessor_config.json"
+    edges_px = tuple(tower.image_px for tower in checkpoint.config.towers)
+    preprocess = parse_preprocessor(read_json(path), edges_px, str(path), parameters.centre_area)
+    for folder in parameters.adapters.values():
+        read_settings(folder)
+        find_weights(folder)
+    return _Known(checkpoint, image, normaliser, encoder, preprocess)
 
 
 def choose_dataset(checkpoint: Checkpoint, unnorm_key: str) -> str:

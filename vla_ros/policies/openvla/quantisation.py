@@ -7,6 +7,7 @@ weights back into the activations' type. Weights are symmetric about zero; activ
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -144,6 +145,21 @@ def _grouped(weight: Tensor, scheme: Scheme) -> Tensor:
     return nn.functional.pad(weight, (0, -columns % size)).reshape(rows, -1, size)
 
 
+def find_scheme(name: str) -> Scheme:
+    """The scheme of that name.
+
+    Raises:
+        UnknownNameError: for another name.
+        MissingDependencyError: if the scheme's library isn't installed.
+    """
+    if name not in SCHEMES:
+        raise UnknownNameError("quantisation", name, SCHEMES)
+    library = SCHEMES[name].library
+    if library != "own" and importlib.util.find_spec(library) is None:
+        raise MissingDependencyError(library, f"quantisation {name}", f"pip install {library}")
+    return SCHEMES[name]
+
+
 def quantise(model: OpenVLA, scheme: str) -> OpenVLA:
     """Replaces the weights of the model's linear layers, in place, but for the head's; adapters stay as they are.
 
@@ -156,9 +172,7 @@ def quantise(model: OpenVLA, scheme: str) -> OpenVLA:
         MissingDependencyError: if the scheme's library isn't installed.
         ConfigError: if the library can't do it here.
     """
-    if scheme not in SCHEMES:
-        raise UnknownNameError("quantisation", scheme, SCHEMES)
-    chosen = SCHEMES[scheme]
+    chosen = find_scheme(scheme)
     if chosen.library == "torchao":
         _quantise_torchao(model)
         return model

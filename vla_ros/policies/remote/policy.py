@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import secrets
 import weakref
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from vla_ros.contract import Contract
 from vla_ros.errors import ConfigError, ContractError, InstructionError
 from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.remote.act_client import ActClient
-from vla_ros.policies.remote.address import make_address
+from vla_ros.policies.remote.address import Address, make_address
 from vla_ros.policies.remote.client import OpenpiClient
 from vla_ros.policies.remote.contract_check import check_metadata
 from vla_ros.policies.remote.errors import Fault, RemoteError, RemoteFailureError, RemoteReplyError
@@ -86,6 +87,15 @@ class RemotePolicy:
         """Made from the parameters of a policy's YAML."""
         return cls(contract, RemoteParameters.read(parameters))
 
+    @staticmethod
+    def check_parameters(contract: Contract, parameters: dict[str, Any]) -> None:
+        """Finds what `from_parameters` would refuse, without asking for the server. Raises the same."""
+        given = RemoteParameters.read(parameters)
+        given.key_mapping(contract)
+        _address(given).ssl_context()
+        if given.protocol == "gr00t":
+            importlib.import_module("vla_ros.policies.remote.gr00t_client")
+
     def reset(self, task: str, seed: int) -> None:
         """See `Policy.reset`. A server that can't be asked now is told with the next observation."""
         if not task.strip():
@@ -137,7 +147,7 @@ class RemotePolicy:
 
     def _make_client(self) -> Client:
         given = self._parameters
-        address = make_address(given.url, _SCHEMES[given.protocol], given.api_key_env, given.ca_file, given.is_insecure)
+        address = _address(given)
         limits, health = WireLimits(max_bytes=round(given.max_reply_mb * 2**20)), Health()
         if given.protocol == "openpi":
             # Nothing of this object, which the client's thread would keep alive.
@@ -194,6 +204,10 @@ class RemotePolicy:
         except RemoteReplyError as error:
             self._client.health.add_fault(error.fault, f"{self._parameters.url}: {error}")
             raise
+
+
+def _address(given: RemoteParameters) -> Address:
+    return make_address(given.url, _SCHEMES[given.protocol], given.api_key_env, given.ca_file, given.is_insecure)
 
 
 def _accept(contract: Contract, url: str, must_be_ours: bool, metadata: Mapping[Any, Any]) -> None:
