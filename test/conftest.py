@@ -364,6 +364,32 @@ class TinyCheckpoints:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class LeRobotPolicies:
+    """Small random policies made by lerobot (test/data/lerobot/reference.py), and the Python that has it."""
+
+    folder: Path
+    python: Path
+
+
+@pytest.fixture(scope="session")
+def lerobot_policies(tmp_path_factory: pytest.TempPathFactory) -> LeRobotPolicies:
+    """Policies by name: `act`, `diffusion`, `smolvla`."""
+    python = os.environ.get("VLA_ROS_LEROBOT_PYTHON")
+    if not python:
+        pytest.skip(
+            "VLA_ROS_LEROBOT_PYTHON isn't set: scripts/make_lerobot_environment.sh FOLDER, then FOLDER/bin/python"
+        )
+    from vla_ros.policies.environment import child_environ
+
+    folder = tmp_path_factory.mktemp("lerobot")
+    program = CHECKOUT / "test" / "data" / "lerobot" / "reference.py"
+    words = [python, str(program), str(folder)]
+    done = subprocess.run(words, env=child_environ(CHECKOUT), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return LeRobotPolicies(folder, Path(python))
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> TinyCheckpoints:
     return TinyCheckpoints(tmp_path_factory.mktemp("checkpoints"))

@@ -1,10 +1,12 @@
-"""Every policy in config/policies, and every own network with random weights: a new one is tested by being added."""
+"""Every policy in config/policies, every kind, and every own network with random weights, held to the same rules."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from vla_ros.geometry.rotations import rotvec_to_matrix
 from vla_ros.geometry.se3 import invert, make_pose
 from vla_ros.observation.state_vector import write_state
 from vla_ros.policies.base import InferenceContext, Policy
-from vla_ros.policies.registry import PolicyConfig, load_policy_config, make_policy
+from vla_ros.policies.registry import BUILT_IN, PolicyConfig, load_policy_config, make_policy
 from vla_ros.types import ActionChunk, CameraFrame, FloatArray, Observation, RobotState
 
 SECOND = 1_000_000_000
@@ -88,6 +90,11 @@ def test_there_are_policies() -> None:
     assert "scripted_visual" in config_names("policies")
 
 
+def test_every_built_in_kind_is_tested(cases: Mapping[str, str]) -> None:
+    untested = BUILT_IN.keys() - cases.values()
+    assert not untested, f"add a case to test/conformance/conftest.py for: {', '.join(sorted(untested))}"
+
+
 @pytest.mark.parametrize("name", config_names("policies"))
 def test_a_policy_is_called_what_its_file_is_called(name: str) -> None:
     assert load_policy_config(name).name == name
@@ -121,6 +128,16 @@ def test_chunks_have_the_contracts_shape_and_are_finite(config: PolicyConfig, ta
 def test_same_seed_and_observations_give_the_same_chunks(config: PolicyConfig, task: str) -> None:
     (one, contract), (other, _) = make(config), make(config)
     assert_same(answers(one, contract, task, 7), answers(other, contract, task, 7))
+
+
+def test_checkpoint_that_was_copied_elsewhere_answers_the_same(config: PolicyConfig, tmp_path: Path) -> None:
+    folder = config.parameters.get("checkpoint")
+    if folder is None:
+        pytest.skip("has no checkpoint")
+    copy = shutil.copytree(folder, tmp_path / "elsewhere")
+    moved = dataclasses.replace(config, parameters={**config.parameters, "checkpoint": str(copy)})
+    (one, contract), (other, _) = make(config), make(moved)
+    assert_same(answers(one, contract, TASKS[0], 7), answers(other, contract, TASKS[0], 7))
 
 
 def test_reset_forgets_everything(config: PolicyConfig) -> None:

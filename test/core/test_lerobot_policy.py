@@ -37,8 +37,7 @@ from vla_ros.policies.served_process import ServedProcess, ServerStartError, ser
 from vla_ros.types import CameraFrame, Observation
 
 STAND_IN = Path(__file__).parents[1] / "data" / "lerobot" / "stand_in"
-REFERENCE = Path(__file__).parents[1] / "data" / "lerobot" / "reference.py"
-LEROBOT_PYTHON = os.environ.get("VLA_ROS_LEROBOT_PYTHON", "")
+CHECKOUT = Path(__file__).parents[2]
 TASK = "pick up the red block"
 HEIGHT, WIDTH, HORIZON = 6, 8, 4
 TOP, HAND, STATE = "observation.images.top", "observation.images.hand", "observation.state"
@@ -549,7 +548,7 @@ print(process._process.pid, flush=True)
 time.sleep(600)
 """
     parent = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=REFERENCE.parents[3]
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
@@ -567,30 +566,10 @@ time.sleep(600)
 # Against lerobot itself.
 
 
-@pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Policies made by lerobot, with what it and our adapter in its environment answer (see reference.py)."""
-    if not LEROBOT_PYTHON:
-        pytest.skip(
-            "VLA_ROS_LEROBOT_PYTHON isn't set: scripts/make_lerobot_environment.sh FOLDER, then FOLDER/bin/python"
-        )
-    folder = tmp_path_factory.mktemp("lerobot")
-    checkout = REFERENCE.parents[3]
-    done = subprocess.run(
-        [LEROBOT_PYTHON, str(REFERENCE), str(folder)],
-        env={**child_environ(checkout)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["act", "diffusion", "smolvla"])
-def test_real_policy_answers_as_lerobots_own_loop_does(real: Path, kind: str) -> None:
-    folder = real / kind
+def test_real_policy_answers_as_lerobots_own_loop_does(lerobot_policies: Any, kind: str) -> None:
+    folder = lerobot_policies.folder / kind
     wanted = np.load(folder / "lerobot.npy")
     assert wanted.std(axis=0).min() > 1e-3
     # The same operations on the same machine, but lerobot's loop gives the postprocessor one step at a time.
@@ -599,10 +578,10 @@ def test_real_policy_answers_as_lerobots_own_loop_does(real: Path, kind: str) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["act", "diffusion", "smolvla"])
-def test_real_policy_in_its_own_environment_answers_the_same(real: Path, kind: str) -> None:
+def test_real_policy_in_its_own_environment_answers_the_same(lerobot_policies: Any, kind: str) -> None:
     from vla_ros.contract import load_contract
 
-    folder = real / kind
+    folder = lerobot_policies.folder / kind
     stored = np.load(folder / "observations.npz")
     agreed = load_contract(str(folder / "contract.yaml"))
     layout = {"tcp_pose": slice(0, 7), "gripper": slice(7, 8)}
@@ -611,7 +590,7 @@ def test_real_policy_in_its_own_environment_answers_the_same(real: Path, kind: s
         frames = {name: CameraFrame(step, images[index]) for index, name in enumerate(("top", "wrist"))}
         steps.append(Observation(step, frames, state, layout, np.eye(4), 1.0, TASK))
     observation = dataclasses.replace(steps[-1], history=tuple(steps[-agreed.observation.history_steps : -1]))
-    policy = make(folder, agreed, environment=LEROBOT_PYTHON, deadline_s=60.0)
+    policy = make(folder, agreed, environment=str(lerobot_policies.python), deadline_s=60.0)
     answer = ask(policy, observation, seed=11)
     np.testing.assert_allclose(answer, np.load(folder / "lerobot.npy"), atol=1e-5)
     policy.reset("pick up the blue block", 11)
