@@ -23,6 +23,8 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key isn't a word", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
             seen.add(key.value)
@@ -66,13 +68,28 @@ def find_config(folder: str, name: str) -> Path:
         UnknownNameError: if it is neither.
     """
     if name.endswith((".yaml", ".yml")):
-        path = Path(name).expanduser()
-        if path.is_file():
-            return path
-        raise ConfigError(name, "no such file", f"give a path that exists or one of: {', '.join(config_names(folder))}")
+        path, mend = expand_home(name), f"give a path that exists or one of: {', '.join(config_names(folder))}"
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:
+            raise ConfigError(name, f"can't be looked up ({error.strerror})", mend) from error
+        raise ConfigError(name, "no such file", mend)
     if name in config_names(folder):
         return package_share() / "config" / folder / f"{name}.yaml"
     raise UnknownNameError(folder.removesuffix("s") if folder != "policies" else "policy", name, config_names(folder))
+
+
+def expand_home(path: str) -> Path:
+    """The path with the home folder in the place of a `~` or `~user` that it begins with.
+
+    Raises:
+        ConfigError: if there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(path, "begins with the home folder of nobody", "write the path out") from error
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -87,7 +104,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             str(path), f"can't be read ({error.strerror})", "check the path and its permissions"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: what looks like a number or a date and is none, or text that isn't UTF-8.
         raise ConfigError(
             str(path), f"isn't YAML ({' '.join(str(error).split())})", "mend the line it names"
         ) from error
@@ -154,9 +172,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         (inner,) = [arg for arg in args if arg is not type(None)]
         return _convert(inner, value, where)
     if origin is typing.Literal:
-        if value not in args:
-            raise ConfigError(where, f"{value!r} isn't a choice", "choose from: " + ", ".join(map(str, args)))
-        return value
+        # true equals 1, and isn't meant by it.
+        for choice in args:
+            if choice == value and isinstance(choice, bool) == isinstance(value, bool):
+                return choice
+        raise ConfigError(where, f"{value!r} isn't a choice", "choose from: " + ", ".join(map(str, args)))
     if dataclasses.is_dataclass(hint):
         return build(hint, value, where)  # type: ignore[arg-type]
     if origin is tuple:
@@ -166,7 +186,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(where, f"expected a mapping, found {value!r}", "write `name: value` lines")
         return {str(key): _convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ConfigError(where, "is too large for a float", "mend the value") from error
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(where, f"expected {hint.__name__}, found {value!r}", "mend the value")
     return value

@@ -100,6 +100,12 @@ def test_a_missing_key_is_named() -> None:
         ("- 1", "holds list"),
         ("radius_m: 1.0\nspoke: 3", "unknown key 'spoke'; did you mean 'spokes'?"),
         ("radius_m: \xff", "isn't YAML"),
+        ("? [1, 2]\n: 3", "a key isn't a word"),
+        ("radius_m: 2020-02-30", "isn't YAML (day is out of range for month"),
+        ("radius_m: !!float wide", "isn't YAML"),
+        ("radius_m: " + "9" * 5000, "isn't YAML"),
+        ("radius_m: " + "9" * 400, "radius_m: is too large for a float"),
+        ("radius_m: " + "[" * 3000 + "]" * 3000, "isn't YAML"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_one_line_with_its_path(tmp_path: Path, text: str, says: str) -> None:
@@ -128,6 +134,20 @@ def test_a_name_a_path_and_nothing_else_are_found(tmp_path: Path) -> None:
         find_config("robots", "pandas")
     with pytest.raises(UnknownNameError, match="unknown policy 'none'"):
         find_config("policies", "none")
+    with pytest.raises(ConfigError, match="can't be looked up"):
+        find_config("policies", "long" * 2000 + ".yaml")
+    with pytest.raises(ConfigError, match="home folder of nobody"):
+        find_config("policies", "~no_such_user/own.yaml")
+
+
+def test_true_is_not_the_choice_one_though_python_says_they_are_equal() -> None:
+    @dataclass(frozen=True)
+    class Bell:
+        rings: Literal[0, 1]
+
+    with pytest.raises(ConfigError, match="True isn't a choice"):
+        build(Bell, {"rings": True}, "b.yaml")
+    assert repr(build(Bell, {"rings": 1.0}, "b.yaml").rings) == "1"
 
 
 def test_config_names_are_the_files_in_the_folder() -> None:

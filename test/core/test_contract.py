@@ -296,6 +296,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "the largest of a pose": ("bound largest is for joints", {"bound": "largest"}),
     "the norm of joints": ("bound norm is for tool actions", {"space": "joint", "bound": "norm"}),
     "a range without a gripper": ("gripper is none", {"gripper": "none", "gripper_range": [0.0, 1.0]}),
+    "an age without end": ("max_age_s inf", {"max_age_s": float("inf")}),
     "a range that is empty": (r"gripper_range \[1.0, 1.0\]", {"gripper_range": [1.0, 1.0]}),
 }  # fmt: skip
 
@@ -324,6 +325,9 @@ def test_action_that_makes_no_sense_is_refused_with_the_reason(case: str) -> Non
             "a mirrored image has no camera pose",
         ),
         ({"images": {"front": {"camera": "base", "width": -1}}}, "size -1x0 is negative"),
+        ({"max_age_s": float("nan")}, "max_age_s nan isn't positive and finite"),
+        ({"max_age_s": 0.0}, "max_age_s 0.0 isn't positive and finite"),
+        ({"max_skew_s": float("inf")}, "max_skew_s inf is negative or not finite"),
     ],
 )
 def test_observation_that_makes_no_sense_is_refused_with_the_reason(changes: dict[str, Any], text: str) -> None:

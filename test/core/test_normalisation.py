@@ -150,6 +150,10 @@ def test_statistics_are_numpy_s_and_torch_s() -> None:
         (lambda: Statistics.from_samples(np.array([[0.0], [np.inf]])), "sample 1, entry 0 is inf"),
         (lambda: Statistics.from_json({"mean": ["x"]}), "can't be read"),
         (lambda: Statistics.from_json({"mean": [1.0], "mask": [1]}), "true and false"),
+        (lambda: Statistics.from_json({"mean": [1.0], "count": float("inf")}), "can't be read"),
+        (lambda: Statistics.from_json({"mean": [10**400]}), "can't be read"),
+        (lambda: Statistics.from_json({"mean": []}), "or of none"),
+        (lambda: Statistics.from_json([1.0]), "they are list"),  # type: ignore[arg-type]
         (lambda: Normaliser(NormalisationSpec("quantile"), Statistics(mean=array(1.0))), "needs q01 and q99"),
         (lambda: Normaliser(NormalisationSpec("quantile"), None), "needs statistics"),
         (lambda: Normaliser(NormalisationSpec("mean_std", mask=(True,)), STATISTICS), "mask has 1 entries"),
@@ -234,7 +238,7 @@ def test_file_that_was_changed_is_refused(tmp_path: Path, change: Any, text: str
         CheckpointStatistics.load(path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", None])
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, None], ids=["empty", "list", "deep", "absent"])
 def test_file_that_is_none_is_refused(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "statistics.json"
     if content is not None:

@@ -20,7 +20,7 @@ from vla_ros.policies import registry
 from vla_ros.policies.base import InferenceContext, Policy
 from vla_ros.policies.one_at_a_time import OneAtATime
 from vla_ros.policies.packages import packages_for
-from vla_ros.policies.registry import load_factory, load_policy_config, make_policy, policy_kinds
+from vla_ros.policies.registry import PolicyConfig, load_factory, load_policy_config, make_policy, policy_kinds
 from vla_ros.types import ActionChunk, Observation
 
 CONTRACT = load_contract("tool_delta_visual")
@@ -152,6 +152,19 @@ def test_paths_are_relative_to_the_files_folder(tmp_path: Path, monkeypatch: pyt
     config = load_policy_config(name)
     assert config.parameters == {"checkpoint": str(tmp_path / "weights"), "other": 1}
     assert config.contract == str(tmp_path / "mine_contract.yaml")
+
+
+@pytest.mark.parametrize("rate_hz", [0.0, float("nan"), float("inf")])
+def test_a_rate_has_to_be_positive_and_finite(rate_hz: float) -> None:
+    with pytest.raises(ValueError, match="rate_hz"):
+        PolicyConfig("own", "learned", "libero", rate_hz)
+
+
+def test_a_checkpoint_in_the_home_of_nobody_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("name: own\nkind: learned\ncontract: libero\nrate_hz: 5\nparameters: {checkpoint: ~no_such_user/a}")
+    with pytest.raises(ConfigError, match="home folder of nobody"):
+        load_policy_config(str(path))
 
 
 def test_a_checkpoint_that_is_no_path_is_left_to_its_kind(tmp_path: Path) -> None:

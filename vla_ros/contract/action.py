@@ -61,6 +61,8 @@ class ActionSpec:
     def __post_init__(self) -> None:
         if not (self.period_s > 0.0 and math.isfinite(self.period_s)):
             raise ValueError(f"period_s {self.period_s} isn't positive and finite")
+        if not (self.max_age_s > 0.0 and math.isfinite(self.max_age_s)):
+            raise ValueError(f"max_age_s {self.max_age_s} isn't positive and finite")
         self._check_scales()
         self._check_form()
         if self.gripper_range is not None:

@@ -102,6 +102,10 @@ class ObservationSpec:
     def __post_init__(self) -> None:
         if self.reference not in self.images:
             raise ValueError(f"reference {self.reference!r} isn't one of the images {sorted(self.images)}")
+        if not (self.max_age_s > 0.0 and math.isfinite(self.max_age_s)):
+            raise ValueError(f"max_age_s {self.max_age_s} isn't positive and finite")
+        if not (self.max_skew_s >= 0.0 and math.isfinite(self.max_skew_s)):
+            raise ValueError(f"max_skew_s {self.max_skew_s} is negative or not finite")
         if self.history_steps < 1:
             raise ValueError(f"history_steps {self.history_steps} is below 1, which is the present observation alone")
         has_past = self.history_steps > 1

@@ -208,7 +208,7 @@ def git_version() -> str | None:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(str(path), f"isn't JSON ({error})", _COPY) from error
     if not isinstance(data, dict):
         raise ConfigError(str(path), f"holds {type(data).__name__}", "it has to be an object of keys and values")

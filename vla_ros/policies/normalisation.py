@@ -66,7 +66,8 @@ class Statistics:
         if not known:
             raise ContractError(f"statistics have none of {', '.join(_NUMBERS)}; compute them from the dataset")
         shapes = {name: np.shape(values) for name, values in {**known, "mask": self.mask}.items() if values is not None}
-        if len(set(shapes.values())) != 1 or len(next(iter(shapes.values()))) != 1:
+        shape = next(iter(shapes.values()))
+        if len(set(shapes.values())) != 1 or len(shape) != 1 or shape == (0,):
             raise ContractError(f"statistics are of different vectors, or of none: shapes {shapes}")
         for name, values in known.items():
             if not np.isfinite(values).all():
@@ -121,6 +122,8 @@ class Statistics:
         Raises:
             ContractError: for numbers that are none, or don't fit together.
         """
+        if not isinstance(data, Mapping):
+            raise ContractError(f"statistics can't be read: they are {type(data).__name__}, not an object of lists")
         named = {_FOREIGN_NAMES.get(key, key): value for key, value in data.items()}
         try:
             numbers = {
@@ -130,7 +133,7 @@ class Statistics:
             if mask is not None and not all(isinstance(entry, bool) for entry in mask):
                 raise ValueError(f"mask {mask} isn't a list of true and false")
             return cls(**numbers, mask=None if mask is None else np.array(mask, bool), count=int(named.get("count", 0)))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ContractError(f"statistics can't be read: {error}") from error
 
     def stats_hash(self) -> str:

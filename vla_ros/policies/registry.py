@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from vla_ros.config import find_config, load, package_share
+from vla_ros.config import expand_home, find_config, load, package_share
 from vla_ros.contract import Contract, find_differences, load_contract
 from vla_ros.errors import ConfigError, ContractError, UnknownNameError
 from vla_ros.policies.base import Policy
@@ -53,8 +54,8 @@ class PolicyConfig:
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.rate_hz > 0.0:
-            raise ValueError(f"rate_hz {self.rate_hz} isn't positive")
+        if not 0.0 < self.rate_hz < math.inf:
+            raise ValueError(f"rate_hz {self.rate_hz} isn't positive and finite")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def load_policy_config(name: str) -> PolicyConfig:
 
 def _place(given: str, folder: Path) -> str:
     """Where a path in a file of that folder leads. What leads nowhere stays: it may mean something else."""
-    found = (place / Path(given).expanduser() for place in (folder, package_share()))
+    found = (place / expand_home(given) for place in (folder, package_share()))
     return next((str(path.resolve()) for path in found if path.exists()), given)
 
 

@@ -102,7 +102,7 @@ class CheckpointStatistics:
             data = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(str(path), f"can't be read ({error.strerror})", "check the path") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(str(path), f"isn't JSON ({error})", "copy it anew from beside its checkpoint") from error
         if not isinstance(data, Mapping):
             raise ConfigError(str(path), f"holds {type(data).__name__}", "it has to be an object with state and action")
@@ -113,7 +113,7 @@ class CheckpointStatistics:
             state, action = (
                 None if data.get(name) is None else Statistics.from_json(data[name]) for name in ("state", "action")
             )
-        except (ContractError, AttributeError) as error:
+        except ContractError as error:
             raise ConfigError(str(path), str(error), "compute them anew from the dataset") from error
         loaded = cls(state, action, str(data.get("dataset", "")), str(data.get("interface_hash", "")))
         named = data.get("stats_hash")

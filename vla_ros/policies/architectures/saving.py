@@ -107,7 +107,7 @@ def load_architecture(folder: Path) -> Architecture:
     path = folder / DESCRIPTION_FILE
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(str(path), f"can't be read ({error})", "give the folder that training wrote") from error
     if not isinstance(description, dict):
         raise ConfigError(str(path), f"holds {type(description).__name__}", "it has to be a mapping of keys to values")
