@@ -182,7 +182,7 @@ def test_same_seed_trains_the_same_network_and_gives_the_same_answer(case):
 def test_padded_actions_dont_influence_the_loss_or_its_gradient(case):
     batch = make_batch(SPEC)
     model = make_network(case)
-    other = dataclasses.replace(batch, actions=torch.where(batch.is_valid[..., None], batch.actions, 50.0))
+    other = dataclasses.replace(batch, actions=torch.where(batch.is_valid[..., None], batch.actions, torch.nan))
     assert losses_of(model, other) == losses_of(model, batch)
     shorter = dataclasses.replace(batch, actions=torch.where(batch.is_valid[..., None], batch.actions + 1.0, 0.0))
     assert losses_of(model, shorter) != losses_of(model, batch)

@@ -19,6 +19,7 @@ from vla_ros.policies.architectures.base import (
     Batch,
     Inputs,
     draw_normal,
+    hold_last_valid,
     masked_mean,
     refuse_prefix,
 )
@@ -117,9 +118,10 @@ class Act(Architecture):
         self.to_action = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, spec.action_width))
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        mean, log_variance = self.posterior(batch)
+        actions = hold_last_valid(batch.actions, batch.is_valid)
+        mean, log_variance = self.posterior(batch.inputs.state, actions, batch.is_valid)
         latent = reparameterise(mean, log_variance, generator)
-        error = F.l1_loss(self._decode(batch.inputs, latent), batch.actions, reduction="none")
+        error = F.l1_loss(self._decode(batch.inputs, latent), actions, reduction="none")
         losses = {"l1": masked_mean(error, batch.is_valid), "kl": kl_to_standard_normal(mean, log_variance)}
         return {**losses, "total": losses["l1"] + self.config.kl_weight * losses["kl"]}
 
@@ -158,11 +160,11 @@ class _Posterior(nn.Module):
         self.blocks = nn.ModuleList(_block(config, False) for _ in range(config.posterior_layers))
         self.to_latent = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, 2 * config.latent_width))
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        summary = self.summary.expand(len(batch.actions), 1, -1)
-        x = torch.cat([summary, self.from_state(batch.inputs.state)[:, None], self.from_action(batch.actions)], dim=1)
+    def forward(self, state: Tensor, actions: Tensor, is_valid: Tensor) -> tuple[Tensor, Tensor]:
+        summary = self.summary.expand(len(actions), 1, -1)
+        x = torch.cat([summary, self.from_state(state)[:, None], self.from_action(actions)], dim=1)
         x = x + sinusoids(torch.arange(x.shape[1], device=x.device), x.shape[2])
-        is_key = F.pad(batch.is_valid, (2, 0), value=True)[:, None, None, :]
+        is_key = F.pad(is_valid, (2, 0), value=True)[:, None, None, :]
         for block in self.blocks:
             x = block(x, mask=is_key)
         mean, log_variance = self.to_latent(x[:, 0]).chunk(2, dim=1)

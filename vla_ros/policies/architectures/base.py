@@ -56,7 +56,8 @@ class Batch(_Tensors):
     Attributes:
         inputs: what was seen.
         actions: (B, H, d) what was done, normalised.
-        is_valid: (B, H) bool, False where an episode ended before the chunk did; those actions count for nothing.
+        is_valid: (B, H) bool, False where an episode ended before the chunk did; those actions count for nothing
+            and may be NaN.
         target_xy: (B, cameras, 2) where in each image the thing meant is, from (0, 0), upper left corner, to (1, 1),
             lower right; None where nobody knows. Networks without an auxiliary loss ignore it.
         target_visible: (B, cameras) bool, where `target_xy` counts; None if everywhere.
@@ -178,7 +179,7 @@ def refuse_prefix(model: Architecture, prefix: ActionPrefix | None) -> None:
 def hold_last_valid(actions: Tensor, is_valid: Tensor) -> Tensor:
     """Actions (B, H, d) in which the last valid one goes on where (B, H) says there is none; zeros before the first.
 
-    For networks whose steps see each other: what the padding holds must not show in the steps that count.
+    What the padding holds, NaN too, must show neither in the loss nor in the steps that count.
     """
     steps = torch.arange(actions.shape[1], device=actions.device)
     last = torch.where(is_valid, steps, -1).cummax(dim=1).values[..., None]

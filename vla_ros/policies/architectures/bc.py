@@ -12,7 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vla_ros.policies.architectures.base import ActionPrefix, Architecture, Batch, Inputs, masked_mean, refuse_prefix
+from vla_ros.policies.architectures.base import (
+    ActionPrefix,
+    Architecture,
+    Batch,
+    Inputs,
+    hold_last_valid,
+    masked_mean,
+    refuse_prefix,
+)
 from vla_ros.policies.architectures.layers import check_attention, check_sizes
 from vla_ros.policies.architectures.spec import ModelSpec
 from vla_ros.policies.architectures.vision import SceneEncoder, check_channels
@@ -80,7 +88,8 @@ class Bc(Architecture):
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         mean, log_std = self.distribution(batch.inputs)
-        nll = masked_mean(gaussian_nll(mean, log_std, batch.actions), batch.is_valid)
+        actions = hold_last_valid(batch.actions, batch.is_valid)
+        nll = masked_mean(gaussian_nll(mean, log_std, actions), batch.is_valid)
         rough = smoothness(mean, batch.is_valid)
         return {"nll": nll, "smoothness": rough, "total": nll + self.config.smoothness_weight * rough}
 
