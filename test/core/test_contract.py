@@ -242,6 +242,16 @@ def test_rig_without_a_camera_is_told_which_image_lacks_it() -> None:
     ]
 
 
+def test_an_absent_image_may_be_black_but_not_the_one_that_says_when() -> None:
+    contract = make(example())
+    observation = contract.observation
+    images = {name: dataclasses.replace(image, if_absent="black") for name, image in observation.images.items()}
+    contract = dataclasses.replace(contract, observation=dataclasses.replace(observation, images=images))
+    assert find_mismatches(rig(["side"]), contract) == [
+        "contract example: image 'front' comes from camera 'base', rig cell has ['side']"
+    ]
+
+
 def test_description_differs_in_the_line_of_the_changed_field() -> None:
     contract = make(example())
     other = variants(contract)["action.composition"]
@@ -301,6 +311,14 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+def test_numbers_of_the_same_value_are_no_difference_as_they_are_none_to_the_hash() -> None:
+    action = dataclasses.replace(make(example()).action, space="joint", rotation="quat_xyzw", composition="base")
+    written = [(0.5, -1.0, 2.0), (0.5, -1, 2)]
+    a, b = (dataclasses.replace(make(example()), action=dataclasses.replace(action, scales=x)) for x in written)
+    assert a.interface_hash == b.interface_hash
+    assert find_differences(a, b) == []
+
+
 @pytest.mark.parametrize("case", sorted(REFUSED))
 def test_action_that_makes_no_sense_is_refused_with_the_reason(case: str) -> None:
     text, changes = REFUSED[case]
@@ -325,6 +343,7 @@ def test_action_that_makes_no_sense_is_refused_with_the_reason(case: str) -> Non
             "a mirrored image has no camera pose",
         ),
         ({"images": {"front": {"camera": "base", "width": -1}}}, "size -1x0 is negative"),
+        ({"state": [{"kind": "gripper"}, {"kind": "gripper"}]}, r"state lists \['gripper'\] twice"),
         ({"max_age_s": float("nan")}, "max_age_s nan isn't positive and finite"),
         ({"max_age_s": 0.0}, "max_age_s 0.0 isn't positive and finite"),
         ({"max_skew_s": float("inf")}, "max_skew_s inf is negative or not finite"),

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from vla_ros.config import build
 from vla_ros.contract import Contract, ImageSpec
-from vla_ros.errors import ContractError, SensorError
+from vla_ros.errors import SensorError
 from vla_ros.geometry.cameras import camera_from_fov, project
 from vla_ros.geometry.se3 import invert, make_pose
 from vla_ros.observation.image import prepare_frame
@@ -319,11 +319,6 @@ def test_clock_set_back_starts_afresh() -> None:
     seen = made.build(120 * MS, "")
     assert seen.stamp_ns == 100 * MS
     assert seen.T_base_tcp[0, 3] == pytest.approx(0.1)
-
-
-def test_state_item_listed_twice_is_refused() -> None:
-    with pytest.raises(ContractError, match="gripper"):
-        ObservationBuilder(contract(state=[{"kind": "gripper"}, {"kind": "gripper"}]), fake_fk)
 
 
 def test_frames_and_states_may_come_from_other_threads() -> None:

@@ -54,7 +54,8 @@ def find_mismatches(rig: Rig, contract: Contract) -> list[str]:
     found = []
     for name, image in contract.observation.images.items():
         if image.camera not in rig.cameras:
-            if image.if_absent == "refuse":
+            # Without its reference, which says when, there is no observation.
+            if image.if_absent == "refuse" or name == contract.observation.reference:
                 found.append(
                     f"contract {contract.name}: image {name!r} comes from camera {image.camera!r}, "
                     f"rig {rig.name} has {sorted(rig.cameras)}"
@@ -75,10 +76,11 @@ def find_differences(a: Contract, b: Contract) -> list[str]:
     The name and what happens inside a policy (normalisation) don't count.
     """
     lines_a, lines_b = ({**_flatten("observation", c.observation), **_flatten("action", c.action)} for c in (a, b))
+    # By value, as the hash has it: 1 and 1.0 are the same number, and so are 0 and -0.
     return [
         f"{key}: {lines_a.get(key, 'absent')} != {lines_b.get(key, 'absent')}"
         for key in sorted(lines_a.keys() | lines_b.keys())
-        if lines_a.get(key) != lines_b.get(key)
+        if lines_a.get(key, "absent") != lines_b.get(key, "absent")
     ]
 
 
@@ -87,8 +89,8 @@ def describe(value: Any) -> str:
     return "\n".join(f"{key}: {text}" for key, text in _flatten("", value).items())
 
 
-def _flatten(prefix: str, value: Any) -> dict[str, str]:
-    lines: dict[str, str] = {}
+def _flatten(prefix: str, value: Any) -> dict[str, Any]:
+    lines: dict[str, Any] = {}
 
     def walk(path: str, item: Any) -> None:
         if isinstance(item, dict):
@@ -98,7 +100,7 @@ def _flatten(prefix: str, value: Any) -> dict[str, str]:
             for index, entry in enumerate(item):
                 walk(f"{path}[{index}]", entry)
         else:
-            lines[path] = str(item)
+            lines[path] = tuple(item) if isinstance(item, list) else item
 
     walk(prefix, dataclasses.asdict(value))
     return lines

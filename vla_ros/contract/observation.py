@@ -102,6 +102,9 @@ class ObservationSpec:
     def __post_init__(self) -> None:
         if self.reference not in self.images:
             raise ValueError(f"reference {self.reference!r} isn't one of the images {sorted(self.images)}")
+        repeated = [kind for kind, count in Counter(item.kind for item in self.state).items() if count > 1]
+        if repeated:
+            raise ValueError(f"state lists {repeated} twice; keep one of each")
         if not (self.max_age_s > 0.0 and math.isfinite(self.max_age_s)):
             raise ValueError(f"max_age_s {self.max_age_s} isn't positive and finite")
         if not (self.max_skew_s >= 0.0 and math.isfinite(self.max_skew_s)):
@@ -119,11 +122,6 @@ class ObservationSpec:
     def history_s(self) -> float:
         """How far back the oldest observation lies."""
         return (self.history_steps - 1) * self.history_spacing_s
-
-    @property
-    def repeated_items(self) -> list[str]:
-        """Kinds of state items that are there more than once."""
-        return [kind for kind, count in Counter(item.kind for item in self.state).items() if count > 1]
 
 
 def state_layout(spec: ObservationSpec, joints: int) -> dict[str, slice]:

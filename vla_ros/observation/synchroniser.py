@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from vla_ros.contract import Contract, ImageSpec
-from vla_ros.errors import ContractError, SensorError
+from vla_ros.errors import SensorError
 from vla_ros.observation.image import black_frame, prepare_frame
 from vla_ros.observation.state_vector import write_state
 from vla_ros.robots.state_buffer import JointStateBuffer
@@ -33,15 +33,9 @@ class ObservationBuilder:
     Args:
         contract: what is asked for.
         forward_kinematics: (n,) joint positions to the (4, 4) T_base_tcp; called by whoever builds.
-
-    Raises:
-        ContractError: if the state vector lists one kind of item twice.
     """
 
     def __init__(self, contract: Contract, forward_kinematics: Callable[[FloatArray], FloatArray]) -> None:
-        twice = contract.observation.repeated_items
-        if twice:
-            raise ContractError(f"contract {contract.name}: observation.state lists {twice} twice; keep one of each")
         self._spec, self._forward_kinematics = contract.observation, forward_kinematics
         self._lock = threading.Lock()
         self._frames: dict[str, list[CameraFrame]] = {}
