@@ -253,3 +253,14 @@ def test_an_export_that_answers_otherwise_is_not_written(tmp_path: Path, tiny_ch
     assert sorted(path.name for path in folder.iterdir()) == [
         "contract.yaml", "model.safetensors", "policy.json", "statistics.json",
     ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_an_export_that_can_not_be_written_is_one_line(
+    tmp_path: Path, tiny_checkpoints: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny_checkpoints.write(tmp_path / "checkpoint", "bc")
+    # What nobody can write over, whatever rights the test has.
+    (folder / "model.onnx").mkdir()
+    assert cli.main(["policies", "export", str(folder)]) == 2
+    assert "model.onnx can't be written (Is a directory)" in capsys.readouterr().err

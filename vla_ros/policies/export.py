@@ -53,13 +53,18 @@ def export_onnx(folder: Path) -> Path:
 
     Raises:
         ConfigError: if the checkpoint isn't whole.
-        ExportError: if torch can't export it, or the export answers otherwise.
+        ExportError: if torch can't export it, the export answers otherwise, or the folder can't be written to.
     """
     checkpoint = read_checkpoint(folder)
     model = load_model(checkpoint)
-    with whole_file(folder / ONNX) as partial:
-        _write(model, checkpoint, partial)
-        _check(TorchModel(model, "cpu", threads=0), OnnxModel(partial, threads=1), examples(model), folder)
+    try:
+        with whole_file(folder / ONNX) as partial:
+            _write(model, checkpoint, partial)
+            _check(TorchModel(model, "cpu", threads=0), OnnxModel(partial, threads=1), examples(model), folder)
+    except OSError as error:
+        raise ExportError(
+            f"{folder / ONNX} can't be written ({error.strerror or error}); export a copy elsewhere"
+        ) from error
     return folder / ONNX
 
 
