@@ -177,8 +177,8 @@ def test_a_state_of_another_arm_is_refused(tmp_path: Path) -> None:
     [
         ({"images": ("base", "side")}, "images are .*'base', 'wrist'.*takes .*'base', 'side'"),
         ({"image_size": (12, 8)}, "image 'base' is 12x8, the network takes 8x12"),
-        ({"state_width": 8}, "the state has 7 numbers, the network's 8"),
-        ({"action_width": 8}, "an action has 7 numbers, the network's 8"),
+        ({"state_width": 8}, "state: checkpoint 8, contract 7"),
+        ({"action_width": 8}, "action: checkpoint 8, contract 7"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -195,8 +195,16 @@ def test_joints_may_be_any_number_that_the_network_has(tmp_path: Path) -> None:
     spec = dataclasses.replace(SPEC, state_width=8, action_width=8)
     make(tmp_path, contract=contract, spec=spec, statistics=NO_STATISTICS)
     contract = dataclasses.replace(contract, action=ActionSpec("joint", "observation", 0.1, gripper="none"))
-    with pytest.raises(ContractError, match="the state has 1 numbers and 1 for each joint, the network's 1"):
+    with pytest.raises(ContractError, match="state: checkpoint 1, contract 1 and 1 for each joint"):
         make(tmp_path, contract=contract, spec=dataclasses.replace(spec, state_width=1), statistics=NO_STATISTICS)
+
+
+def test_state_and_action_of_different_arms_are_refused(tmp_path: Path) -> None:
+    observation = dataclasses.replace(CONTRACT.observation, state=(StateItem("joint_positions"), StateItem("gripper")))
+    contract = Contract("joints", observation, ActionSpec("joint", "observation", 0.1), Normalisation())
+    spec = dataclasses.replace(SPEC, state_width=8, action_width=7)
+    with pytest.raises(ContractError, match=r"action: checkpoint has 6 joints.*state: checkpoint has 7 joints"):
+        make(tmp_path, contract=contract, spec=spec, statistics=NO_STATISTICS)
 
 
 def test_history_that_the_network_does_not_take_is_refused(tmp_path: Path) -> None:

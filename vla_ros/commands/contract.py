@@ -20,10 +20,9 @@ from vla_ros.contract import (
     state_layout,
 )
 from vla_ros.errors import ConfigError
+from vla_ros.policies.fit import CONTRACT_FILE
 from vla_ros.policies.statistics_file import STATISTICS_FILE, CheckpointStatistics
 from vla_ros.robots.config import RobotConfig, load_robot
-
-CONTRACT_FILE = "contract.yaml"
 
 _EPILOG = """\
 NAME is a name from config/contracts or the path of a YAML file. Two contracts with the same interface_hash are

@@ -26,10 +26,11 @@ from vla_ros.contract import Contract, canonical_hash, find_differences, save_co
 from vla_ros.errors import ConfigError, ContractError
 from vla_ros.files import whole_folder
 from vla_ros.policies.architectures.spec import ModelSpec
+from vla_ros.policies.fit import CONTRACT_FILE as CONTRACT
 from vla_ros.policies.statistics_file import STATISTICS_FILE as STATISTICS
 from vla_ros.policies.statistics_file import CheckpointStatistics
 
-POLICY, CONTRACT, WEIGHTS, ONNX = "policy.json", "contract.yaml", "model.safetensors", "model.onnx"
+POLICY, WEIGHTS, ONNX = "policy.json", "model.safetensors", "model.onnx"
 FORMAT = 1
 _CHUNK_BYTES = 1 << 20
 _COPY = "copy it again, whole, from where it was trained"

@@ -8,7 +8,7 @@ from pathlib import Path
 from vla_ros.config import load
 from vla_ros.contract import Contract, find_differences
 
-_CONTRACT = "contract.yaml"
+CONTRACT_FILE = "contract.yaml"
 
 
 def find_contract_differences(folder: Path, contract: Contract) -> list[str]:
@@ -20,7 +20,7 @@ def find_contract_differences(folder: Path, contract: Contract) -> list[str]:
     Raises:
         ConfigError: for a file there that isn't a contract.
     """
-    path = folder / _CONTRACT
+    path = folder / CONTRACT_FILE
     if not path.is_file():
         return []
     own = load(Contract, path)
