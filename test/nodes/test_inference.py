@@ -143,7 +143,11 @@ def test_answer_that_was_begun_for_another_policy_is_not_published(stage: Stage,
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [(ChunkError("reply has 3 columns"), "reply has 3 columns"), (RuntimeError("oops"), "failed to answer")],
+    [
+        (ChunkError("reply has 3 columns"), "reply has 3 columns"),
+        (RuntimeError("oops"), "failed to answer"),
+        (SystemExit("oops"), "failed to answer"),
+    ],
 )
 def test_policy_that_fails_holds_with_the_reason_and_is_asked_again(stage: Stage, patience, error, words) -> None:
     policy, resident = stage.one
@@ -159,6 +163,55 @@ def test_policy_that_fails_holds_with_the_reason_and_is_asked_again(stage: Stage
     assert not resident.sent
     policy.act = lambda: None
     patience(lambda: resident.sent, "chunks")
+
+
+def test_fault_while_observing_holds_with_the_reason_and_is_not_the_end(stage: Stage, patience) -> None:
+    def fail() -> None:
+        raise RuntimeError("oops")
+
+    look, stage.inference._take_frames = stage.inference._take_frames, fail
+    stage.inference.set_task("task")
+    stage.inference.set_active(True)
+    patience(lambda: "failed to be shown" in stage.inference.status, "the reason")
+    stage.inference._take_frames = look
+    patience(lambda: stage.one[1].sent, "chunks")
+
+
+def test_deactivation_waits_for_the_chunk_on_its_way_so_that_none_comes_after(stage: Stage, patience) -> None:
+    is_deactivated = threading.Event()
+    was_deactivated: list[bool] = []
+
+    def deactivate() -> None:
+        stage.inference.set_active(False)
+        is_deactivated.set()
+
+    def publish(_message: object) -> None:
+        threading.Thread(target=deactivate, daemon=True).start()
+        was_deactivated.append(is_deactivated.wait(0.3))
+
+    stage.one[1]._tool_chunks = type("Publisher", (), {"publish": staticmethod(publish)})()  # type: ignore[assignment]
+    stage.inference.set_task("task")
+    stage.inference.set_active(True)
+    assert is_deactivated.wait(30.0)
+    assert was_deactivated == [False]
+
+
+def test_failure_of_an_inference_that_is_over_is_not_told_of_a_node_that_is_not_active(stage: Stage) -> None:
+    is_asked, may_fail = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        is_asked.set()
+        may_fail.wait(10.0)
+        raise ChunkError("too late")
+
+    stage.one[0].act = fail
+    stage.inference.set_task("task")
+    stage.inference.set_active(True)
+    assert is_asked.wait(30.0)
+    stage.inference.set_active(False)
+    may_fail.set()
+    stage.inference.wait_until_idle()
+    assert stage.inference.status == "not active"
 
 
 def test_task_that_cannot_be_read_is_told_and_the_next_one_is_begun(stage: Stage, patience) -> None:

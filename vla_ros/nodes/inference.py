@@ -72,19 +72,19 @@ class Inference:
             self._next_turn()
 
     def select(self, policy: ResidentPolicy | None) -> None:
-        """Another policy, None for nobody; returns when the last one isn't being asked any more."""
+        """Another policy, None for nobody. The last one may still be at an answer, which is lost: `wait_until_idle`."""
         with self._wake:
             self._policy = policy
+            self.times_s = {name: Percentiles() for name in TIMES}
             self._next_turn()
-        self.times_s = {name: Percentiles() for name in TIMES}
 
     def set_active(self, is_active: bool) -> None:
         """Permits chunks, or no more of them."""
         with self._wake:
             self._is_active = is_active
             self._next_turn()
-        if not is_active:
-            self._say("not active")
+            if not is_active:
+                self._say(self._turn, "not active")
 
     def wait_until_idle(self) -> None:
         """Returns when nobody is being asked: for who takes a policy away, after `select`."""
@@ -95,7 +95,7 @@ class Inference:
         """Ends the thread."""
         with self._wake:
             self._is_over = True
-            self._wake.notify()
+            self._next_turn()
         if self._thread.is_alive():
             self._thread.join(timeout=2.0)
 
@@ -114,13 +114,13 @@ class Inference:
                 may_ask = self._may_ask()
             if not may_ask or policy is None:
                 if self._is_active and not task:
-                    self._say("no task: holding")
+                    self._say(turn, "no task: holding")
                 continue
             with self._inferring:
                 if turn != self._turn:
                     continue
                 if turn != begun:
-                    begun, last_ns, is_understood = turn, 0, self._begin(policy, task)
+                    begun, last_ns, is_understood = turn, 0, self._begin(policy, task, turn)
                 next_s = max(next_s + policy.period_s, time.monotonic())
                 if is_understood:
                     last_ns = self.ask(policy, task, turn, last_ns)
@@ -132,18 +132,18 @@ class Inference:
     def _may_ask(self) -> bool:
         return self._is_active and bool(self._task) and self._policy is not None
 
-    def _begin(self, policy: ResidentPolicy, task: str) -> bool:
+    def _begin(self, policy: ResidentPolicy, task: str, turn: int) -> bool:
         try:
             policy.begin(task)
         except InstructionError as error:
-            self._say(f"holding: {error}", DiagnosticStatus.ERROR)
+            self._say(turn, f"holding: {error}", DiagnosticStatus.ERROR)
             self._node.get_logger().error(str(error))
             self._on_event({"event": "task_refused", "task": task, "reason": str(error)})
             return False
-        except Exception as error:
-            self._report(error, "begin its task")
+        except (Exception, SystemExit) as error:
+            self._report(turn, error, "begin its task")
             return False
-        self._say(f"task: {task}")
+        self._say(turn, f"task: {task}")
         self._on_event({"event": "task", "task": task, "policy": policy.name})
         return True
 
@@ -164,8 +164,12 @@ class Inference:
             self._take_frames()
             observation = policy.builder.build(begin_ns, task)
         except SensorError as error:
-            self._say(f"holding: {error}", DiagnosticStatus.WARN)
+            self._say(turn, f"holding: {error}", DiagnosticStatus.WARN)
             self._node.get_logger().warning(str(error), throttle_duration_sec=2.0)
+            return last_ns
+        # A fault of ours, and none the less a reason to hold and not the end of this thread.
+        except Exception as error:
+            self._report(turn, error, "be shown what there is")
             return last_ns
         if observation.stamp_ns <= last_ns:
             return last_ns
@@ -173,18 +177,20 @@ class Inference:
         try:
             chunk = policy.infer(observation, self.times_s["age"].at(0.5))
             inferred_s = time.perf_counter()
-            if turn != self._turn:
-                return observation.stamp_ns
-            if chunk.is_idle:
-                policy.rest()
-            else:
-                policy.publish(chunk, observation, now_ns(self._node))
-        except Exception as error:
-            # A policy is other people's code: whatever it raises, the arm holds, and the next observation is tried.
-            self._report(error, "answer")
+            # Whoever ends the turn waits for what is on its way, so that nothing of it comes after.
+            with self._wake:
+                if turn != self._turn:
+                    return observation.stamp_ns
+                if chunk.is_idle:
+                    policy.rest()
+                else:
+                    policy.publish(chunk, observation, now_ns(self._node))
+        # A policy is other people's code: whatever it raises, the arm holds, and the next observation is tried.
+        except (Exception, SystemExit) as error:
+            self._report(turn, error, "answer")
             return observation.stamp_ns
         done_s = time.perf_counter()
-        self._say(chunk.note or f"task: {task}")
+        self._say(turn, chunk.note or f"task: {task}")
         took_s = {
             "wait": (begin_ns - observation.stamp_ns) * 1e-9,
             "preprocess": observed_s - begin_s,
@@ -192,19 +198,23 @@ class Inference:
             "decode": done_s - inferred_s,
             "age": (now_ns(self._node) - observation.stamp_ns) * 1e-9,
         }
-        for name, times in self.times_s.items():
-            times.add(took_s[name])
+        with self._wake:
+            for name, times in self.times_s.items() if turn == self._turn else ():
+                times.add(took_s[name])
         return observation.stamp_ns
 
-    def _report(self, error: Exception, what: str) -> None:
+    def _report(self, turn: int, error: BaseException, what: str) -> None:
         """What a policy raised: one line where it is meant for a person, all of it where it isn't."""
         logger = self._node.get_logger()
         if isinstance(error, VlaRosError):
-            self._say(f"holding: {error}", DiagnosticStatus.WARN)
+            self._say(turn, f"holding: {error}", DiagnosticStatus.WARN)
             logger.error(str(error), throttle_duration_sec=2.0)
             return
-        self._say(f"holding: the policy failed to {what}, see its log", DiagnosticStatus.WARN)
+        self._say(turn, f"holding: the policy failed to {what}, see its log", DiagnosticStatus.WARN)
         logger.error(f"policy failed to {what}:\n{traceback.format_exc()}", throttle_duration_sec=5.0)
 
-    def _say(self, status: str, level: bytes = DiagnosticStatus.OK) -> None:
-        self.status, self.level = status, level
+    def _say(self, turn: int, status: str, level: bytes = DiagnosticStatus.OK) -> None:
+        """What diagnostics tell from now on, unless that turn is over: then somebody else has the word."""
+        with self._wake:
+            if turn == self._turn:
+                self.status, self.level = status, level
