@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vla_ros.contract import Rig
 from vla_ros.errors import VlaRosError
-from vla_ros.nodes.resident_policy import LoadedPolicy
+from vla_ros.nodes.resident_policy import LoadedPolicy, PolicyLoadError
 
 _REPORT_S = 2.0
 _STATUS = Path("/proc/self/status")
@@ -42,7 +42,7 @@ def progress(name: str, tell: Callable[[str], None]) -> Iterator[None]:
 
 
 class Loader:
-    """Loads policies one after the other in a thread of its own.
+    """Loads policies one after the other in a thread of its own. Its methods are one thread's.
 
     Args:
         rig: the cell.
@@ -52,14 +52,30 @@ class Loader:
     def __init__(self, rig: Rig, tell: Callable[[str], None]) -> None:
         self._rig, self._tell = rig, tell
         self._wanted: queue.Queue[str] = queue.Queue()
-        self.done: queue.Queue[tuple[str, LoadedPolicy | VlaRosError]] = queue.Queue()
-        """Names as they were asked for, with the policy or why there is none."""
-
+        self._done: queue.Queue[tuple[str, LoadedPolicy | VlaRosError]] = queue.Queue()
+        self._pending: set[str] = set()
         threading.Thread(target=self._run, name="loader", daemon=True).start()
 
     def load(self, name: str) -> None:
-        """Asks for one; it comes on `done`."""
-        self._wanted.put(name)
+        """Asks for one, which `take` will give; asking again meanwhile changes nothing."""
+        if name not in self._pending:
+            self._pending.add(name)
+            self._wanted.put(name)
+
+    def take(self) -> tuple[str, LoadedPolicy | VlaRosError] | None:
+        """The next that is done, None if none is: its name as it was asked for, and the policy or why there is none."""
+        try:
+            name, loaded = self._done.get_nowait()
+        except queue.Empty:
+            return None
+        self._pending.discard(name)
+        return name, loaded
+
+    def close(self) -> None:
+        """Lets go of what was loaded and not taken."""
+        while (taken := self.take()) is not None:
+            if isinstance(taken[1], LoadedPolicy):
+                taken[1].close()
 
     def _run(self) -> None:
         while True:
@@ -68,12 +84,12 @@ class Loader:
                 with progress(name, self._tell):
                     loaded = LoadedPolicy.load(name, self._rig, "")
             except VlaRosError as error:
-                self.done.put((name, error))
-            except Exception as error:
-                # A policy is other people's code.
-                self.done.put((name, VlaRosError(f"policy {name}: {type(error).__name__}: {error}")))
+                self._done.put((name, error))
+            # Whatever it is, the next one is loaded none the less.
+            except BaseException as error:
+                self._done.put((name, PolicyLoadError(name, error)))
             else:
-                self.done.put((name, loaded))
+                self._done.put((name, loaded))
 
 
 def _memory_mb() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import queue
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from vla_ros.errors import VlaRosError
 from vla_ros.nodes import messages
 from vla_ros.nodes.inference import Inference
 from vla_ros.nodes.loading import Loader, progress
-from vla_ros.nodes.resident_policy import LoadedPolicy, ResidentPolicy
+from vla_ros.nodes.resident_policy import LoadedPolicy, PolicyLoadError, ResidentPolicy
 from vla_ros.nodes.residents import Residents
 from vla_ros.nodes.runtime import (
     LATCHED,
@@ -34,7 +33,7 @@ from vla_ros.nodes.runtime import (
     required_parameter,
     run,
 )
-from vla_ros.policies.registry import load_policy_config, policy_name
+from vla_ros.policies.registry import listed_policies, policies_by_name, policy_name
 from vla_ros.robots.config import load_robot
 
 
@@ -52,7 +51,7 @@ class PolicyNode(LifecycleNode):
         meaning = "the active policy: its name, or its YAML file"
         self._wanted = required_parameter(self, "policy", meaning, is_fixed=False)
         meaning = "policies kept loaded besides the active one, with commas: names or YAML files"
-        self._residents_wanted = _names(str(parameter(self, "resident", "", meaning, is_fixed=False)))
+        self._residents_wanted = listed_policies(str(parameter(self, "resident", "", meaning, is_fixed=False)))
         task = str(parameter(self, "task", "", "instruction in force from the start; empty: wait for `task`"))
         self._autostart = bool(parameter(self, "autostart", True, "activate without being asked"))
         self._started_ns = now_ns(self)
@@ -99,10 +98,10 @@ class PolicyNode(LifecycleNode):
             return
         loaded: list[LoadedPolicy] = []
         try:
-            for name in dict.fromkeys((self._wanted, *self._residents_wanted)):
+            for name, word in policies_by_name((self._wanted, *self._residents_wanted)).items():
                 with progress(name, self._tell_loading):
-                    task = self.inference.task if name == self._wanted else ""
-                    loaded.append(LoadedPolicy.load(name, self.rig, task))
+                    task = self.inference.task if word == self._wanted else ""
+                    loaded.append(LoadedPolicy.load(word, self.rig, task))
         except BaseException:
             for policy in loaded:
                 policy.close()
@@ -126,6 +125,7 @@ class PolicyNode(LifecycleNode):
         self.inference.start()
         return super().on_configure(state)
 
+    @logged_transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Leaves the topics and the policies; configuring makes and loads them anew."""
         self.inference.select(None)
@@ -149,6 +149,16 @@ class PolicyNode(LifecycleNode):
         self.inference.set_active(False)
         return super().on_deactivate(state)
 
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Permits no more chunks, whichever state that comes from."""
+        self.inference.set_active(False)
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Permits no more chunks after a transition that failed."""
+        self.inference.set_active(False)
+        return super().on_error(state)
+
     def _on_task(self, message: String, info: Any) -> None:
         if info["source_timestamp"] < self._started_ns:
             self.get_logger().warning(f"task {message.data!r} is from before the start; publish it again to begin")
@@ -160,7 +170,7 @@ class PolicyNode(LifecycleNode):
             if item.name in ("policy", "resident"):
                 if item.type_ is not Parameter.Type.STRING:
                     return SetParametersResult(successful=False, reason=f"{item.name} must be a string")
-                reason = self._swap(item.value) if item.name == "policy" else self._keep(_names(item.value))
+                reason = self._swap(item.value) if item.name == "policy" else self._keep(listed_policies(item.value))
                 if reason:
                     return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
@@ -189,7 +199,7 @@ class PolicyNode(LifecycleNode):
     def _keep(self, wanted: tuple[str, ...]) -> str:
         """Which policies stay loaded besides the active one; why not, if that can't be."""
         try:
-            names = {load_policy_config(word).name: word for word in wanted}
+            names = policies_by_name(wanted)
         except VlaRosError as error:
             return str(error)
         self._residents_wanted = wanted
@@ -203,21 +213,34 @@ class PolicyNode(LifecycleNode):
         return ""
 
     def _adopt_loaded(self) -> None:
-        try:
-            word, loaded = self._loader.done.get_nowait()
-        except queue.Empty:
+        taken = self._loader.take()
+        if taken is None:
             return
         self._loading = ""
-        residents = self.residents
+        word, loaded = taken
         if isinstance(loaded, VlaRosError):
-            self.get_logger().error(f"policy {word} can't be loaded: {loaded}")
-            self._publish_event({"event": "policy_refused", "policy": word, "reason": str(loaded)})
-        elif residents and word in self._residents_wanted and loaded.config.name not in residents.by_name:
-            residents.add(loaded)
-            contract = loaded.contract.interface_hash
-            self._publish_event({"event": "policy_loaded", "policy": loaded.config.name, "contract": contract})
-        else:
+            self._refuse(word, loaded)
+            return
+        residents = self.residents
+        if residents is None or word not in self._residents_wanted or loaded.config.name in residents.by_name:
             loaded.close()
+            return
+        try:
+            residents.add(loaded)
+        # The one that moves the arm isn't to suffer from another that can't be shown anything.
+        except Exception as error:
+            loaded.close()
+            self._refuse(word, error if isinstance(error, VlaRosError) else PolicyLoadError(word, error))
+            return
+        contract = loaded.contract.interface_hash
+        self._publish_event({"event": "policy_loaded", "policy": loaded.config.name, "contract": contract})
+
+    def _refuse(self, word: str, error: VlaRosError) -> None:
+        """Tells that a policy can't be loaded, and takes it out of `resident`, which says what is."""
+        self.get_logger().error(f"policy {word} can't be loaded: {error}")
+        self._publish_event({"event": "policy_refused", "policy": word, "reason": str(error)})
+        left = [kept for kept in self._residents_wanted if kept != word]
+        self.set_parameters([Parameter("resident", Parameter.Type.STRING, ",".join(left))])
 
     def _tell_loading(self, text: str) -> None:
         self._loading = text
@@ -253,12 +276,9 @@ class PolicyNode(LifecycleNode):
     def close(self) -> None:
         """Ends the inference thread and lets go of the policies."""
         self.inference.close()
+        self._loader.close()
         if self.residents is not None:
             self.residents.close()
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def _make() -> list[PolicyNode]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import traceback
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +13,7 @@ from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
 from vla_ros.actions.decode import anchored_poses, decode_joint_chunk, decode_tool_chunk, place_in_time
 from vla_ros.contract import Contract, Rig, find_mismatches
-from vla_ros.errors import ContractError
+from vla_ros.errors import ContractError, VlaRosError
 from vla_ros.nodes import chunk_messages
 from vla_ros.nodes.runtime import RELIABLE
 from vla_ros.observation.synchroniser import ObservationBuilder
@@ -23,6 +25,16 @@ from vla_ros.robots.state_buffer import JointStateBuffer
 from vla_ros.types import ActionChunk, JointChunk, Observation, ToolChunk
 
 _STATE_TOLERANCE_NS = 50_000_000
+_log = logging.getLogger(__name__)
+
+
+class PolicyLoadError(VlaRosError):
+    """A policy, or a package that it uses, failed in a way that nobody foresaw while it was loaded."""
+
+    def __init__(self, name: str, error: BaseException) -> None:
+        places = traceback.extract_tb(error.__traceback__)
+        where = f" in {places[-1].filename}:{places[-1].lineno}" if places else ""
+        super().__init__(f"policy {name} failed to load: {type(error).__name__}: {error}{where}")
 
 
 @dataclass(frozen=True)
@@ -52,19 +64,36 @@ class LoadedPolicy:
             VlaRosError: if it can't be loaded, the rig doesn't give what it needs, or it can't read the instruction.
         """
         config = load_policy_config(name)
-        policy, contract = make_policy(config)
-        mismatches = find_mismatches(rig, contract)
+        try:
+            loaded = cls(config, *make_policy(config))
+            try:
+                loaded._check(rig, task)
+            except BaseException:
+                loaded.close()
+                raise
+        except VlaRosError:
+            raise
+        # A policy is other people's code, which may even call sys.exit.
+        except (Exception, SystemExit) as error:
+            raise PolicyLoadError(config.name, error) from error
+        return loaded
+
+    def _check(self, rig: Rig, task: str) -> None:
+        mismatches = find_mismatches(rig, self.contract)
         if mismatches:
             raise ContractError("; ".join(mismatches))
         if task:
-            policy.reset(task, config.seed)
-        return cls(config, policy, contract)
+            self.policy.reset(task, self.config.seed)
 
     def close(self) -> None:
-        """Lets go of what it holds outside of this process."""
+        """Lets go of what it holds outside of this process; one that fails to is told in the log."""
         close = getattr(self.policy, "close", None)
-        if callable(close):
+        if not callable(close):
+            return
+        try:
             close()
+        except Exception:
+            _log.warning("policy %s failed to close", self.config.name, exc_info=True)
 
 
 class ResidentPolicy:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -16,10 +18,11 @@ from std_msgs.msg import String
 
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.runtime import RELIABLE
-from vla_ros.policies.registry import policy_name
+from vla_ros.policies.registry import listed_policies, policy_name
 
 _NODES = ("policy_node", "safety_node")
 _ANSWER_S, _POLL_S = 10.0, 0.2
+_NAMESPACE = r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*"
 
 
 class SwapError(VlaRosError):
@@ -38,11 +41,16 @@ def swap(wanted: str, timeout_s: float, namespace: str = "") -> dict[str, Any]:
         namespace: of the stack; empty for none.
 
     Returns:
-        `from`, `to`, `was_loaded`, `source` (who may move the arm now) and `took_s` of the change itself.
+        `from`, `to`, `was_loaded` (or on its way), `source` (who may move the arm now), `took_s` of the change itself.
 
     Raises:
         SwapError: if the stack isn't there or refuses.
+        VlaRosError: if there is no such policy.
     """
+    if namespace.strip("/") and not re.fullmatch(_NAMESPACE, namespace.strip("/"), re.ASCII):
+        raise SwapError(f"--namespace {namespace!r} isn't one; write it as in the launch file, like cell_1/left")
+    # The stack runs in another folder than this command.
+    wanted = str(Path(wanted).expanduser().resolve()) if Path(wanted).expanduser().is_file() else wanted
     words = ["--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"] if namespace.strip("/") else []
     rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -60,21 +68,24 @@ class _Client(Node):
         super().__init__("swap")
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
-        self._refusals: list[str] = []
+        self._refusals: dict[str, str] = {}
         self.create_subscription(String, "episode/event", self._on_event, RELIABLE)
         self._get = {name: self.create_client(GetParameters, f"{name}/get_parameters") for name in _NODES}
         self._set = {name: self.create_client(SetParameters, f"{name}/set_parameters") for name in _NODES}
 
     def swap(self, wanted: str, timeout_s: float) -> dict[str, Any]:
         name = policy_name(wanted)
+        if not name:
+            raise SwapError("no policy is named; give a name from config/policies, or a YAML file")
         before, resident = map(str, self._values("policy_node", ["policy", "resident"]))
         source = str(self._values("safety_node", ["source"])[0])
-        is_selected = source == policy_name(before)
-        loaded = [*_words(resident), before]
-        was_loaded = name in map(policy_name, loaded)
-        if not was_loaded:
-            # The one that was active stays loaded: the next change may be back.
-            self._load(wanted, loaded, timeout_s)
+        active = _name_there(before)
+        is_selected = source == active
+        loaded = {_name_there(word): word for word in (*listed_policies(resident), before)}
+        was_loaded = name in loaded
+        if name != active:
+            # What is to be resident may be on its way yet. The one that was active stays: the next change may be back.
+            self._load(name, wanted, list((loaded | {name: wanted}).values()), timeout_s)
         begin_s = time.monotonic()
         # The source first: from here on the arm holds, and the first chunk that comes is the new policy's.
         if is_selected and name != source:
@@ -87,26 +98,29 @@ class _Client(Node):
             raise
         now = name if is_selected else source
         took_s = time.monotonic() - begin_s
-        return {"from": policy_name(before), "to": name, "was_loaded": was_loaded, "source": now, "took_s": took_s}
+        return {"from": active, "to": name, "was_loaded": was_loaded, "source": now, "took_s": took_s}
 
-    def _load(self, wanted: str, loaded: list[str], timeout_s: float) -> None:
-        """Has policy_node load it, and waits until there are topics for that policy's chunks."""
+    def _load(self, name: str, wanted: str, resident: list[str], timeout_s: float) -> None:
+        """Has policy_node keep these loaded, and waits until there are topics for the wanted one's chunks."""
         self._refusals.clear()
-        self._change("policy_node", "resident", ",".join([*loaded, wanted]))
-        topic = f"policies/{policy_name(wanted)}/action_chunk"
+        self._change("policy_node", "resident", ",".join(resident))
+        topic = f"policies/{name}/action_chunk"
         deadline_s = time.monotonic() + timeout_s
         while not self.count_publishers(topic):
-            if self._refusals:
-                raise SwapError(self._refusals[0])
+            if wanted in self._refusals:
+                raise SwapError(f"policy {wanted!r} can't be loaded: {self._refusals[wanted]}")
             if time.monotonic() > deadline_s:
                 mend = "its log says how far it is; --timeout waits longer"
                 raise SwapError(f"policy_node hasn't loaded {wanted!r} within {timeout_s:g} s; {mend}")
             self._executor.spin_once(timeout_sec=_POLL_S)
 
     def _on_event(self, message: String) -> None:
-        event = json.loads(message.data)
-        if event.get("event") == "policy_refused":
-            self._refusals.append(f"policy {event.get('policy')!r} can't be loaded: {event.get('reason')}")
+        try:
+            event = json.loads(message.data)
+        except ValueError:
+            return  # Others may publish there, too.
+        if isinstance(event, dict) and event.get("event") == "policy_refused":
+            self._refusals[str(event.get("policy"))] = str(event.get("reason"))
 
     def _values(self, node: str, names: list[str]) -> list[Any]:
         response = self._call(self._get[node], GetParameters.Request(names=names))
@@ -133,5 +147,9 @@ class _Client(Node):
         return future.result()
 
 
-def _words(text: str) -> list[str]:
-    return [word for word in (part.strip() for part in text.split(",")) if word]
+def _name_there(word: str) -> str:
+    """The name of a policy that the stack has, whose file may be relative to the folder that it was started in."""
+    try:
+        return policy_name(word)
+    except VlaRosError:
+        return Path(word).stem

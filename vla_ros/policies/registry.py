@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -54,6 +55,8 @@ class PolicyConfig:
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z]\w*", self.name, re.ASCII):
+            raise ValueError(f"name {self.name!r} can't be part of a topic's; use letters, digits and underscores")
         if not 0.0 < self.rate_hz < math.inf:
             raise ValueError(f"rate_hz {self.rate_hz} isn't positive and finite")
 
@@ -93,6 +96,26 @@ def _place(given: str, folder: Path) -> str:
 def policy_name(name_or_path: str) -> str:
     """The name under which a policy publishes, of a name or of a policy's YAML file."""
     return load_policy_config(name_or_path).name if name_or_path.endswith((".yaml", ".yml")) else name_or_path
+
+
+def listed_policies(text: str) -> tuple[str, ...]:
+    """Names and YAML files of policies out of a text that has commas between them."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+def policies_by_name(words: Sequence[str]) -> dict[str, str]:
+    """Each policy's name and the word that asks for it, a name or a file, in order.
+
+    Raises:
+        VlaRosError: for one that isn't known, and for two files whose policies have one name.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name = load_policy_config(word).name
+        other = found.setdefault(name, word)
+        if find_config("policies", other).resolve() != find_config("policies", word).resolve():
+            raise ConfigError(f"policies {other} and {word}", f"are both called {name!r}", "rename one")
+    return found
 
 
 def policy_kinds() -> dict[str, PolicyKind]:
