@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_ros.config import build, load_yaml
-from vla_ros.errors import ConfigError
+from vla_ros.errors import ConfigError, UnknownNameError
 from vla_ros.policies.registry import load_policy_config
 
 _EPILOG = """\
@@ -84,17 +84,21 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--max-mb {args.max_mb:g}", "isn't in (0, 1024]", "choose another")
     access = Access(args.host, args.port, key, args.tls_cert, args.tls_key, args.insecure, round(args.max_mb * 2**20))
     access.check()
+    access.ssl_context()  # Refused now, and not after minutes of loading.
     keys = build(KeyMapping, load_yaml(args.keys), str(args.keys)) if args.keys else None
     configs = [load_policy_config(name) for name in args.policies]
-    hosted = []
-    for config in configs:
-        print(f"loading {config.name} ({config.kind})", file=sys.stderr, flush=True)
-        hosted.append(HostedPolicy.load(config, keys))
-    server = PolicyServer(hosted, args.default or hosted[0].name, access)
-    try:
-        asyncio.run(_serve(server, args))
-    finally:
-        server.close()
+    names = [config.name for config in configs]
+    if len(set(names)) != len(names):
+        raise ConfigError("serve", f"{names}: a name twice", "leave one out")
+    if args.default and args.default not in names:
+        raise UnknownNameError("policy", args.default, names)
+    with contextlib.ExitStack() as loaded:
+        hosted = []
+        for config in configs:
+            print(f"loading {config.name} ({config.kind})", file=sys.stderr, flush=True)
+            hosted.append(HostedPolicy.load(config, keys))
+            loaded.callback(hosted[-1].close)
+        asyncio.run(_serve(PolicyServer(hosted, args.default or hosted[0].name, access), args))
     return 0
 
 

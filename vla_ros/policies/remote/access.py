@@ -38,6 +38,8 @@ class Access:
 
     def check(self) -> None:
         """Raises ConfigError for a server that anybody on the network could use or listen to."""
+        if not 0 <= self.port < 2**16:
+            raise ConfigError(f"--port {self.port}", "isn't in 0..65535", "choose another; 0 takes a free one")
         if self.api_key and len(self.api_key) < _SHORTEST_KEY:
             raise ConfigError(
                 "the API key", f"has {len(self.api_key)} characters, needs {_SHORTEST_KEY}", "openssl rand -hex 32"

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import ssl
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
@@ -246,6 +247,12 @@ class OpenpiClient:
             )
         except InvalidStatus as error:
             raise refused_by(self._address.url, error) from error
+        except ssl.SSLCertVerificationError as error:
+            # Trying again doesn't make it another's.
+            raise RemoteUnavailableError(
+                f"{self._address.url} shows a certificate that isn't trusted ({error.verify_message}); "
+                "name its authority with `ca_file`"
+            ) from error
         try:
             greeting = await socket.recv()
             if isinstance(greeting, str):

@@ -75,8 +75,8 @@ class HostedPolicy:
         return self._worker.submit(self._answer, message, client)
 
     def close(self) -> None:
-        """Ends its thread after what it is doing."""
-        self._worker.close()
+        """Ends its thread after what it is doing, and lets go of what the policy holds outside of this process."""
+        self._worker.close(getattr(getattr(self, "_policy", None), "close", None))
 
     # In the policy's thread.
 

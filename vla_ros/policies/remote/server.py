@@ -19,12 +19,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
-
 from vla_ros import __version__
-from vla_ros.errors import ConfigError, UnknownNameError
+from vla_ros.errors import ConfigError, MissingDependencyError, UnknownNameError
 from vla_ros.policies.remote.access import Access
 from vla_ros.policies.remote.codec import pack, unpack
 from vla_ros.policies.remote.errors import RemoteError, WireError
@@ -32,6 +28,15 @@ from vla_ros.policies.remote.fields import take_mapping, take_text
 from vla_ros.policies.remote.hosting import HostedPolicy, describe_failure
 from vla_ros.policies.remote.observation_wire import OWN, PROTOCOL
 from vla_ros.policies.remote.wire_arrays import WireLimits
+
+try:
+    from websockets.asyncio.server import Server, ServerConnection, serve
+    from websockets.exceptions import ConnectionClosed
+    from websockets.http11 import Request, Response
+except ImportError as error:
+    raise MissingDependencyError(
+        "websockets>=15", "vla-ros serve", "python -m pip install 'vla_ros[remote]'"
+    ) from error
 
 _HEALTH_PATH = "/healthz"
 _INTERNAL_ERROR = 1011
@@ -121,7 +126,8 @@ class PolicyServer:
         path = unquote(urlsplit(request.path).path)
         if path == _HEALTH_PATH:
             return connection.respond(http.HTTPStatus.OK, "OK\n")
-        if not self._access.lets_in(request.headers.get("Authorization")):
+        shown = request.headers.get_all("Authorization")
+        if not self._access.lets_in(shown[0] if len(shown) == 1 else None):
             return connection.respond(http.HTTPStatus.UNAUTHORIZED, "Authorization: Api-Key KEY is missing or wrong\n")
         name = path.strip("/")
         if name and name not in self._policies:
@@ -159,6 +165,7 @@ class PolicyServer:
                     reply = self._metadata(policy)
                 else:
                     reply = await self._infer(policy, message, client, closed)
+                packed = pack(_numbered(reply, _number(message)))
             # Whatever a policy raises is said, and the next request is served.
             except Exception as error:
                 fault, text = describe_failure(error, policy.name)
@@ -166,11 +173,8 @@ class PolicyServer:
                     await connection.send(text)
                     await connection.close(_INTERNAL_ERROR, "Internal server error. See the previous frame.")
                     return
-                reply = {OWN: {"error": text, "fault": fault}}
-            number = _number(message)
-            if number is not None:
-                reply = reply | {OWN: {**reply.get(OWN, {}), "seq": number}}
-            await connection.send(pack(reply))
+                packed = pack(_numbered({OWN: {"error": text, "fault": fault}}, _number(message)))
+            await connection.send(packed)
 
     def _metadata(self, policy: HostedPolicy) -> dict[str, Any]:
         own = {"protocol": PROTOCOL, "version": __version__, "policies": sorted(self._policies), **policy.metadata()}
@@ -224,7 +228,12 @@ async def _stop(server: Server) -> None:
     await server.wait_closed()
 
 
+def _numbered(reply: dict[str, Any], number: int | None) -> dict[str, Any]:
+    """A reply that says which request it answers, where that had a number."""
+    return reply if number is None else reply | {OWN: {**reply.get(OWN, {}), "seq": number}}
+
+
 def _number(message: Mapping[Any, Any]) -> int | None:
     own = message.get(OWN)
     number = own.get("seq") if isinstance(own, dict) else None
-    return number if type(number) is int else None
+    return number if type(number) is int and -(2**63) <= number < 2**64 else None

@@ -23,6 +23,7 @@ class Worker:
     """
 
     def __init__(self, name: str) -> None:
+        self._last: Callable[[], None] | None = None
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -41,8 +42,9 @@ class Worker:
 
         return asyncio.run(wait())
 
-    def close(self) -> None:
-        """Ends the thread after what is queued."""
+    def close(self, last: Callable[[], None] | None = None) -> None:
+        """Ends the thread after what is queued, and after a last call, if there is one."""
+        self._last = last
         self._questions.put(None)
 
     def _run(self) -> None:
@@ -61,6 +63,8 @@ class Worker:
             with contextlib.suppress(RuntimeError):  # The loop may be over by now.
                 loop.call_soon_threadsafe(_settle, future, result, error)
             del question, future, result, error, args
+        if self._last is not None:
+            self._last()
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
