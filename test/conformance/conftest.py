@@ -19,7 +19,7 @@ RUNTIMES = ("torch", "onnx")
 # What is tested -> its kind: the policies of config/policies, every network, and the kinds that take a checkpoint.
 CASES: Mapping[str, str] = {
     **{name: load_policy_config(name).kind for name in config_names("policies")},
-    **{f"{name}-{runtime}": "learned" for name in ARCHITECTURES for runtime in RUNTIMES},
+    **{f"{name}_{runtime}": "learned" for name in ARCHITECTURES for runtime in RUNTIMES},
     "openvla": "openvla",
     "pi0": "pi0",
     "lerobot": "lerobot",
@@ -90,7 +90,7 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> PolicyConfig:
 def _checkpoint(name: str, kind: str, request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """Contract and parameters of a case that has a checkpoint, which is made once a session."""
     if kind == "learned":
-        architecture, _, runtime = name.partition("-")
+        architecture, _, runtime = name.rpartition("_")
         folder = request.getfixturevalue("tiny_checkpoints").get(architecture, is_exported=runtime == "onnx")
         return str(folder / "contract.yaml"), {"checkpoint": str(folder), "runtime": runtime}
     if kind == "lerobot":
