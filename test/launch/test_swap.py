@@ -124,6 +124,34 @@ def test_policy_that_is_unknown_changes_nothing(stage: Stage) -> None:
     assert len([event for _, event in stage.events if event["event"] == "policy_swapped"]) == before
 
 
+def test_policy_that_cannot_be_loaded_is_refused_each_time_and_taken_once_it_is_mended(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stage._write(tmp_path, "fourth")
+    good = path.read_text()
+    path.write_text(good.replace(f"kind: {FIRST}", "kind: nonsense"))
+    for _ in range(2):
+        before = len(stage.events)
+        code, text = stage.swap(str(path))
+        assert code == 2
+        assert "unknown policy kind 'nonsense'" in text
+        # Not even the source was changed and put back.
+        assert not [event for _, event in stage.events[before:] if event["event"] != "policy_refused"]
+    path.write_text(good)
+    code, text = stage.swap(str(path), "--json")
+    assert code == 0, text
+    assert not json.loads(text.splitlines()[-1])["was_loaded"]
+    stage.await_swap("fourth")
+
+
+@pytest.mark.parametrize("namespace", ["bad ns", "9x", "a//b"])
+def test_namespace_that_is_none_is_one_line_and_code_2(processes: Any, namespace: str) -> None:
+    process = processes.start_command("swap", FIRST, "--namespace", namespace)
+    assert process.wait(60.0) == 2
+    assert process.text.count("\n") == 1
+    assert "--namespace" in process.text
+
+
 def test_no_limit_was_broken_by_any_change(stage: Stage) -> None:
     stamps = np.array([messages.to_ns(message.header.stamp) for message in list(stage.commands)])
     positions = np.array([message.position for message in list(stage.commands)[: len(stamps)]])
