@@ -39,6 +39,14 @@ PARTS: dict[str, Part] = {
             Requirement("fast_rmse", 0.02, 0.01, "FAST's error, of a range of 2"),
         ),
     ),
+    "quantisation": Part(
+        "quantisation",
+        "OpenVLA's weights in fewer bits, on small random models of its structure",
+        (
+            Requirement("int8_logit_error", 0.05, 0.02, "error of 8 bits in groups, of the logits' own size"),
+            Requirement("nf4_over_int4_tensor", 1.0, 0.6, "NF4's error over that of 4 bits a tensor"),
+        ),
+    ),
 }
 BENCHMARK = Benchmark(
     "policies", __package__, PARTS, ("numpy", "torch", "onnxruntime", "tokenizers", "websockets", "msgpack")
