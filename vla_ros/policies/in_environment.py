@@ -67,6 +67,10 @@ class PolicyInEnvironment:
         self._check_alive()
         return self._remote.infer(observation, context)
 
+    def health(self) -> dict[str, Any]:
+        """Figures of the connection to the other process, for diagnostics."""
+        return self._remote.health()
+
     def close(self) -> None:
         """Ends the other process."""
         self._remote.close()

@@ -65,6 +65,11 @@ class LeRobotPolicy:
         """See `Policy.infer`."""
         return self._policy.infer(observation, context)
 
+    def health(self) -> dict[str, Any]:
+        """Figures of the connection to another environment, for diagnostics; none in this one."""
+        health = getattr(self._policy, "health", None)
+        return dict(health()) if callable(health) else {}
+
     def close(self) -> None:
         """Ends the process in the other environment, if there is one; the policy is of no use then."""
         close = getattr(self._policy, "close", None)

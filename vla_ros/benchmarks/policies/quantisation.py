@@ -5,6 +5,7 @@ Weights are random; a trained model's errors differ. The bytes of the published 
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def run(options: Options) -> Result:
         for number in range(models):
             options.progress("quantisation", number / models)
             checkpoint = read_checkpoint(make_small_checkpoint(Path(name) / str(number), options.seed + number, config))
-            for row in compare_quantisations(lambda checkpoint=checkpoint: load_model(checkpoint), pixels, prompts):
+            for row in compare_quantisations(functools.partial(load_model, checkpoint), pixels, prompts):
                 found.setdefault(row.scheme, []).append(row)
     published = _published_bytes()
     errors = {scheme: float(np.mean([row.logit_error for row in rows])) for scheme, rows in found.items()}
