@@ -17,7 +17,7 @@ from vla_ros.benchmarks.motion.hops import compare
 from vla_ros.benchmarks.options import Options, Result
 from vla_ros.benchmarks.parallel import Pool
 from vla_ros.benchmarks.requirement import Requirement, find, judge
-from vla_ros.commands import bench
+from vla_ros.commands import progress
 from vla_ros.errors import MissingDependencyError, UnknownNameError
 
 MOST = Requirement("a.b", 2.0, 1.0, "meaning")
@@ -259,11 +259,11 @@ def test_the_table_names_what_failed_and_what_held(monkeypatch, capsys, tmp_path
 
 def test_progress_is_silent_for_two_seconds_and_then_sparse(monkeypatch, capsys):
     now_s = 0.0
-    monkeypatch.setattr(bench.time, "monotonic", lambda: now_s)
-    progress = bench._Progress()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now_s)
+    bar = progress.Progress()
     for tick in range(101):
         now_s = 0.1 * tick
-        progress("tick", tick / 100)
+        bar("tick", tick / 100)
     shown = capsys.readouterr().err.splitlines()
     assert 2 <= len(shown) <= 5
     assert "100 %" in shown[-1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from vla_ros.benchmarks.options import Options
 from vla_ros.benchmarks.registry import BENCHMARKS, load_benchmark
 from vla_ros.benchmarks.requirement import Outcome, judge
+from vla_ros.commands.progress import Progress
 from vla_ros.errors import ConfigError, VlaRosError
 from vla_ros.files import whole_file
 
@@ -24,8 +24,6 @@ held against what it must be, and against what would make us proud. Writes resul
 example:
   vla-ros bench motion --quick
 """
-_SILENT_S = 2.0
-_BAR = 30
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -69,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {out}", f"can't be made ({error.strerror})", "choose another") from error
-    progress = _Progress()
+    progress = Progress()
     options = Options(is_quick=args.quick, seed=args.seed, ticks=args.ticks, progress=progress)
     results, found = benchmark.run(parts, options)
     progress.end()
@@ -138,33 +136,3 @@ def _number(value: float | None, unit: str = "") -> str:
         return "none"
     text = f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
     return f"{text} {unit}".strip()
-
-
-class _Progress:
-    """A bar on standard error for what takes longer than two seconds; on a terminal it stays on its line."""
-
-    def __init__(self) -> None:
-        self._part, self._since_s, self._shown = "", 0.0, -1
-        self._is_terminal = sys.stderr.isatty()
-
-    def __call__(self, part: str, fraction: float) -> None:
-        now_s = time.monotonic()
-        if part != self._part:
-            self.end()
-            self._part, self._since_s, self._shown = part, now_s, -1
-        percent = int(100.0 * min(1.0, max(0.0, fraction)))
-        # Lines in a log are fewer than a bar's steps.
-        step = percent if self._is_terminal else percent - percent % 25
-        if now_s - self._since_s < _SILENT_S or step == self._shown:
-            return
-        self._shown = step
-        done = _BAR * percent // 100
-        text = f"{part:16} [{'#' * done}{'.' * (_BAR - done)}] {percent:3d} %"
-        print(f"\r{text}" if self._is_terminal else text, end="" if self._is_terminal else "\n", file=sys.stderr)
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        """Leaves the line of the bar."""
-        if self._is_terminal and self._shown >= 0:
-            print(file=sys.stderr)
-        self._shown = -1

@@ -57,7 +57,7 @@ LATCHED = QoSProfile(
 
 
 # Turns of a poll for one of the executor, where the nodes poll their streams themselves.
-_SELDOM = 3
+_SELDOM = 4
 
 
 def newest_only(profile: QoSProfile) -> QoSProfile:

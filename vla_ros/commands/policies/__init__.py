@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_ros.commands.policies.listing import describe, list_policies
+from vla_ros.commands.progress import Progress
 
 _EPILOG = """\
 Every kind and every policy is looked at in a process of its own, so that one that fails to import breaks no other.
@@ -55,7 +56,12 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 def run_list(args: argparse.Namespace) -> int:
     """Runs `list`; 0."""
-    found = list_policies(args.names, is_loading=args.is_loading)
+    progress = Progress()
+    progress("asking kinds", 0.0)
+    found = list_policies(
+        args.names, is_loading=args.is_loading, on_kind=lambda done, kinds: progress("asking kinds", done / kinds)
+    )
+    progress.end()
     print(json.dumps(found) if args.is_json else describe(found))
     return 0
 

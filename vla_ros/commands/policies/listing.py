@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
@@ -19,12 +19,15 @@ from vla_ros.policies.registry import PolicyConfig, load_policy_config, policy_k
 _TIMEOUT_S, _LOADING_TIMEOUT_S = 60.0, 600.0
 
 
-def list_policies(names: Sequence[str] = (), *, is_loading: bool = False) -> dict[str, Any]:
+def list_policies(
+    names: Sequence[str] = (), *, is_loading: bool = False, on_kind: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
     """Every kind and every policy, what is available and, if not, why.
 
     Args:
         names: policies by name or YAML file; none for all of `config/policies`.
         is_loading: whether to load each, weights and all.
+        on_kind: called with how many kinds have been asked, and how many there are.
 
     Returns:
         `kinds` and `policies`, each a list of plain objects with `name`, `is_available`, `problem` and `mend`.
@@ -43,9 +46,13 @@ def list_policies(names: Sequence[str] = (), *, is_loading: bool = False) -> dic
             known = ", ".join(sorted(kinds))
             findings[name] = Finding(f"unknown kind {config.kind!r}", f"install what has it, or use one of: {known}")
     with ThreadPoolExecutor(max_workers=max(2, len(os.sched_getaffinity(0)))) as threads:
-        answers = dict(zip(kinds, threads.map(lambda kind: _ask(kind, wanted[kind], is_loading), kinds), strict=True))
-    for answer in answers.values():
-        findings |= answer.policies
+        answers = {}
+        replies = threads.map(lambda kind: _ask(kind, wanted[kind], is_loading), kinds)
+        for kind, answer in zip(kinds, replies, strict=True):
+            answers[kind] = answer
+            findings |= answer.policies
+            if on_kind is not None:
+                on_kind(len(answers), len(kinds))
     return {
         "kinds": [
             {"name": name, "origin": kind.origin or "built in", **_plain(answers[name].kind)}
