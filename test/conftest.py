@@ -33,10 +33,10 @@ PATIENCE_S = 30.0
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What runs in real time, over DDS, fails on a shared machine that stands still at the wrong moment: such a test
-    has three attempts, and the summary tells which needed them."""
+    has a second attempt, and the summary tells which needed it."""
     for item in items:
         if item.get_closest_marker("ros"):
-            item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=1))
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=1))
 
 
 class DomainPool:
@@ -159,7 +159,7 @@ class Processes:
         return self.start(sys.executable, "-m", "vla_ros.cli", *words, **environ)
 
     def close(self) -> None:
-        """Interrupts everything, and kills what doesn't listen."""
+        """Interrupts everything, and kills what doesn't listen: at the end, and of an attempt before."""
         for process in self._started:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)

@@ -113,6 +113,7 @@ def ask_plain_client(*words: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def cell(module_processes) -> Cell:
     """A panda that is told to reach for a block."""
+    module_processes.close()
     return Cell(module_processes, "panda", "task:=reach the red block")
 
 

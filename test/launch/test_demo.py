@@ -24,6 +24,7 @@ TASK = "reach the red block"
 def demo(module_domain: int, module_processes, tmp_path_factory) -> tuple[Any, Path]:
     """A demo that is over, and its folder."""
     out = tmp_path_factory.mktemp("demo") / "out"
+    module_processes.close()
     process = module_processes.start_command(
         "demo", "--robot", "panda", "--task", TASK, "--episodes", "1", "--seed", "4", "--json", "--out", str(out)
     )

@@ -20,6 +20,7 @@ from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from vla_ros.evaluation.limits_judge import judge_limits
 from vla_ros.nodes import messages
+from vla_ros.nodes.runtime import LATCHED
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
 
@@ -38,7 +39,7 @@ class Stage:
         self.commands: list[JointState] = peer.hear(JointState, "joint_command")
         self.events: list[tuple[float, dict[str, Any]]] = []
         self.chunks: list[tuple[float, str]] = []
-        peer.node.create_subscription(String, "episode/event", self._on_event, 100)
+        peer.node.create_subscription(String, "episode/event", self._on_event, LATCHED)
         for name in (FIRST, *self.files):
             topic = f"policies/{name}/action_chunk"
             peer.node.create_subscription(MultiDOFJointTrajectory, topic, self._on_chunk(name), 100)
@@ -81,9 +82,10 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def stage(module_processes, make_module_peer, patience, tmp_path_factory) -> Iterator[Stage]:
+    module_processes.close()
     stage = Stage(module_processes, make_module_peer("person"), patience, tmp_path_factory.mktemp("policies"))
-    patience(lambda: len(stage.commands) > 100, "commands", 90.0)
-    patience(lambda: any(event["event"] == "policy_active" for _, event in stage.events), "an active policy", 90.0)
+    patience(lambda: len(stage.commands) > 100, "commands", 60.0)
+    patience(lambda: any(event["event"] == "policy_active" for _, event in stage.events), "an active policy", 60.0)
     yield stage
     assert stage.stack.end() == 0, stage.stack.text
 

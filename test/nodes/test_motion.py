@@ -209,6 +209,7 @@ def spread(commands: list[JointState]) -> float:
 @pytest.fixture(scope="module")
 def running_arm(module_processes, make_module_peer, patience) -> Iterator[Arm]:
     arm = Arm(make_module_peer("fake_arm"), patience)
+    module_processes.close()
     arm.process = module_processes.start_node("motion", robot="panda", source="p")
     patience(lambda: arm.commands or arm.process.poll() is not None, "the first command")
     assert arm.process.poll() is None, arm.process.text

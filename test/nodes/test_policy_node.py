@@ -61,6 +61,7 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def running_stage(module_processes, make_module_peer, patience) -> Iterator[Stage]:
+    module_processes.close()
     stage = Stage(make_module_peer("person"), module_processes, patience)
     patience(lambda: stage.status() or stage.policy.poll() is not None, "the policy")
     assert stage.policy.poll() is None, stage.policy.text

@@ -60,6 +60,7 @@ class Sim:
 
 @pytest.fixture(scope="module")
 def running_sim(module_processes, make_module_peer, patience) -> Iterator[Sim]:
+    module_processes.close()
     process = module_processes.start_node("sim_node", robot="panda", rig="panda_table", seed=3)
     sim = Sim(make_module_peer("listener"), process, patience)
     patience(lambda: all(sim.images.values()) or process.poll() is not None, "images")
