@@ -31,12 +31,12 @@ def to_tool_chunk_message(chunk: ToolChunk, tcp_frame: str, base_frame: str) -> 
     if chunk.openings is None:
         names.remove(GRIPPER)
     message = MultiDOFJointTrajectory(header=header(chunk.stamp_ns, frame_id), joint_names=names)
+    # What is the same in several points is one object: making them is most of what this costs.
+    openings = [] if chunk.openings is None else chunk.openings.tolist()
+    grippers = {opening: _gripper_transform(opening) for opening in set(openings)}
+    anchor = [] if chunk.T_base_anchor is None else [to_transform(chunk.T_base_anchor)]
     for index, (T, time_s) in enumerate(zip(chunk.transforms, chunk.time_from_start_s, strict=True)):
-        transforms = [to_transform(T)]
-        if chunk.openings is not None:
-            transforms.append(_gripper_transform(float(chunk.openings[index])))
-        if chunk.T_base_anchor is not None:
-            transforms.append(to_transform(chunk.T_base_anchor))
+        transforms = [to_transform(T), *([grippers[openings[index]]] if openings else []), *anchor]
         message.points.append(
             MultiDOFJointTrajectoryPoint(transforms=transforms, time_from_start=to_duration(float(time_s)))
         )
