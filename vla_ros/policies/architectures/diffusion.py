@@ -22,10 +22,9 @@ from vla_ros.policies.architectures.base import (
     Architecture,
     Batch,
     Inputs,
-    draw_normal,
-    hold_last_valid,
     no_prefix,
 )
+from vla_ros.policies.architectures.draws import make_draws
 from vla_ros.policies.architectures.layers import TransformerBlock, check_attention, check_sizes, sinusoids
 from vla_ros.policies.architectures.spec import ModelSpec
 from vla_ros.policies.architectures.vision import GROUP, SceneEncoder, check_channels
@@ -33,7 +32,6 @@ from vla_ros.policies.representations.diffusion import Diffusion
 from vla_ros.policies.representations.prefix import (
     conditioned_on_prefix,
     free_mean,
-    sample_prefix_counts,
     step_times,
     with_prefix,
 )
@@ -110,13 +108,9 @@ class DiffusionPolicy(Architecture):
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         config = self.config
-        scene, actions, is_valid = (
-            tensor.repeat_interleave(config.draws, dim=0)
-            for tensor in (self.scene(batch.inputs), hold_last_valid(batch.actions, batch.is_valid), batch.is_valid)
+        scene, actions, is_valid, noise, count = make_draws(
+            self.scene(batch.inputs), batch, config.draws, config.prefix_steps, generator
         )
-        noise = draw_normal(actions, generator)
-        most = min(config.prefix_steps, self.spec.horizon - 1)
-        count = sample_prefix_counts(len(actions), most, generator, generator.device).to(actions.device)
         drawn = torch.randint(config.diffusion.steps, count.shape, generator=generator, device=generator.device)
         timesteps = step_times(drawn.to(actions.device), count, self.spec.horizon, _CLEAN)
         output = self.denoiser(config.diffusion.add_noise(actions, noise, timesteps), timesteps, scene)

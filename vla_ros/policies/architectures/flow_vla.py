@@ -21,10 +21,9 @@ from vla_ros.policies.architectures.base import (
     Architecture,
     Batch,
     Inputs,
-    draw_normal,
-    hold_last_valid,
     no_prefix,
 )
+from vla_ros.policies.architectures.draws import make_draws
 from vla_ros.policies.architectures.layers import (
     InstructionEncoder,
     TransformerBlock,
@@ -38,7 +37,6 @@ from vla_ros.policies.representations.flow_matching import integrate, interpolat
 from vla_ros.policies.representations.prefix import (
     conditioned_on_prefix,
     free_mean,
-    sample_prefix_counts,
     step_times,
     with_prefix,
 )
@@ -124,13 +122,9 @@ class FlowVla(Architecture):
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         config = self.config
         context = self.context(batch.inputs)
-        tokens, actions, is_valid = (
-            tensor.repeat_interleave(config.draws, dim=0)
-            for tensor in (context.tokens, hold_last_valid(batch.actions, batch.is_valid), batch.is_valid)
+        tokens, actions, is_valid, noise, count = make_draws(
+            context.tokens, batch, config.draws, config.prefix_steps, generator
         )
-        noise = draw_normal(actions, generator)
-        most = min(config.prefix_steps, self.spec.horizon - 1)
-        count = sample_prefix_counts(len(actions), most, generator, generator.device).to(actions.device)
         time = sample_times(len(actions), generator=generator, device=generator.device).to(actions)
         time = step_times(time, count, self.spec.horizon)
         velocity = self.flow(interpolate(noise, actions, time), time, tokens)
