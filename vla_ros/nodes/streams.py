@@ -31,8 +31,11 @@ class _ServedElsewhere(CallbackGroup):
         return None
 
 
-class Polled:
-    """Subscriptions of a node that somebody looks at now and then: of a fast stream that is the cheapest way.
+_Callback = Callable[[Any, dict[str, int]], None]
+
+
+class _Subscriptions:
+    """Subscriptions of a node that its executor leaves alone.
 
     Args:
         node: subscribes.
@@ -41,14 +44,16 @@ class Polled:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._group = _ServedElsewhere()
-        self._served: tuple[tuple[Subscription[Any], Callable[[Any, dict[str, int]], None]], ...] = ()
+        self._served: tuple[tuple[Subscription[Any], _Callback], ...] = ()
 
-    def subscribe(
-        self, kind: type, topic: str, callback: Callable[[Any, dict[str, int]], None], profile: QoSProfile
-    ) -> None:
-        """Calls back with each message and its info, in the thread that calls `take`."""
+    def subscribe(self, kind: type, topic: str, callback: _Callback, profile: QoSProfile) -> None:
+        """Calls back with each message and its info (`source_timestamp`, ns, and so on), in the thread that serves."""
         subscription = self._node.create_subscription(kind, topic, callback, profile, callback_group=self._group)
         self._served = (*self._served, (subscription, callback))
+
+
+class Polled(_Subscriptions):
+    """Subscriptions that somebody looks at now and then: of a fast stream that is the cheapest way."""
 
     def take(self) -> None:
         """Serves what has come, as much as a queue can hold. One thread only, the executor's."""
@@ -65,29 +70,20 @@ class Polled:
         self._served = ()
 
 
-class Streams:
-    """Subscriptions of a node that a thread of its own serves.
-
-    Args:
-        node: subscribes.
-    """
+class Streams(_Subscriptions):
+    """Subscriptions that a thread of its own serves."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
-        self._group = _ServedElsewhere()
-        self._served: tuple[tuple[Subscription[Any], Callable[[Any, dict[str, int]], None]], ...] = ()
+        super().__init__(node)
         self._wake: GuardCondition = node.create_guard_condition(lambda: None, self._group)
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
         self.failure: BaseException | None = None
         """What ended the thread, if not `stop`."""
 
-    def subscribe(
-        self, kind: type, topic: str, callback: Callable[[Any, dict[str, int]], None], profile: QoSProfile
-    ) -> None:
-        """Calls back with each message and its info (`source_timestamp`, ns, and so on), in the thread."""
-        subscription = self._node.create_subscription(kind, topic, callback, profile, callback_group=self._group)
-        self._served = (*self._served, (subscription, callback))
+    def subscribe(self, kind: type, topic: str, callback: _Callback, profile: QoSProfile) -> None:
+        """See above; the thread hears of it at once."""
+        super().subscribe(kind, topic, callback, profile)
         self._wake.trigger()
 
     def start(self) -> None:
@@ -117,7 +113,7 @@ class Streams:
         except BaseException as error:
             self.failure = error
 
-    def _serve(self, served: tuple[tuple[Subscription[Any], Callable[[Any, dict[str, int]], None]], ...]) -> None:
+    def _serve(self, served: tuple[tuple[Subscription[Any], _Callback], ...]) -> None:
         """Serves some subscriptions until there are others."""
         with contextlib.ExitStack() as handles:
             for entity in (self._node.context, self._wake, *(subscription for subscription, _ in served)):
