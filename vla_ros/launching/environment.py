@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from vla_ros.launching.graph import NodeAction
 from vla_ros.launching.packages import Program
@@ -30,7 +31,17 @@ def defaults_without_ros(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def node_environment(node: NodeAction, program: Program, environ: Mapping[str, str]) -> dict[str, str]:
-    """What a node sees: ours, defaults where ROS isn't sourced and the user set nothing, then the node's `<env>`."""
+    """What a node sees: what every process does, then the node's `<env>`."""
+    return {**process_environment(environ, program.python_path), **dict(node.env)}
+
+
+def process_environment(environ: Mapping[str, str], python_path: Path | None) -> dict[str, str]:
+    """What a process of ours sees: an environment, and defaults where ROS isn't sourced and the user set nothing.
+
+    Args:
+        environ: the environment.
+        python_path: what has to come before `PYTHONPATH`, if anything.
+    """
     child = {**environ, **defaults_without_ros(environ)}
     # The wheels' start-up re-executes python to set LD_LIBRARY_PATH unless marked as done: with the mark alone, no
     # ROS library is found.
@@ -38,6 +49,6 @@ def node_environment(node: NodeAction, program: Program, environ: Mapping[str, s
         child.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None)
     # Lines that a Python node prints appear at once and not when its buffer is full.
     child.setdefault("PYTHONUNBUFFERED", "1")
-    if program.python_path:
-        child["PYTHONPATH"] = os.pathsep.join(filter(None, (str(program.python_path), child.get("PYTHONPATH"))))
-    return {**child, **dict(node.env)}
+    if python_path:
+        child["PYTHONPATH"] = os.pathsep.join(filter(None, (str(python_path), child.get("PYTHONPATH"))))
+    return child

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import vla_ros
+from vla_ros.launching.environment import process_environment
 
 
 class BenchProcess(subprocess.Popen[bytes]):
@@ -16,8 +17,9 @@ class BenchProcess(subprocess.Popen[bytes]):
 
     def __init__(self, words: Sequence[str], log: Path) -> None:
         self.log = log
+        child = process_environment(os.environ, Path(vla_ros.__file__).parents[1])
         with log.open("wb") as file:
-            super().__init__(words, stdout=file, stderr=subprocess.STDOUT, env=_child_environment())
+            super().__init__(words, stdout=file, stderr=subprocess.STDOUT, env=child)
 
     def __exit__(self, *_arguments: object) -> None:
         """Ends it."""
@@ -27,16 +29,6 @@ class BenchProcess(subprocess.Popen[bytes]):
         except subprocess.TimeoutExpired:
             self.kill()
             self.wait()
-
-
-def _child_environment() -> dict[str, str]:
-    child = dict(os.environ)
-    # The wheels' start-up sets LD_LIBRARY_PATH unless it is marked as done.
-    if "LD_LIBRARY_PATH" not in child:
-        child.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None)
-    here = str(Path(vla_ros.__file__).parents[1])  # From a checkout, too.
-    child["PYTHONPATH"] = os.pathsep.join(filter(None, (here, child.get("PYTHONPATH"))))
-    return child
 
 
 @contextmanager

@@ -67,10 +67,7 @@ def ask(code: str, timeout_s: float = TIMEOUT_S) -> Answer:
 def node_like_environment() -> dict[str, str]:
     """What our nodes see, with this vla_ros importable."""
     try:
-        from vla_ros.launching.environment import node_environment
-        from vla_ros.launching.graph import NodeAction
-        from vla_ros.launching.packages import Program
+        from vla_ros.launching.environment import process_environment
     except ImportError:  # PyYAML is missing; there is a check that says so.
         return dict(os.environ)
-    program = Program((sys.executable,), Path(vla_ros.__file__).parents[1])
-    return node_environment(NodeAction("vla_ros", "doctor", "vla-ros doctor"), program, os.environ)
+    return process_environment(os.environ, Path(vla_ros.__file__).parents[1])
