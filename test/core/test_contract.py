@@ -386,3 +386,8 @@ def test_history_finer_than_the_camera_s_images_is_a_mismatch() -> None:
                for line in find_mismatches(cell, make(data)))  # fmt: skip
     data["observation"]["history_spacing_s"] = 0.1
     assert find_mismatches(cell, make(data)) == []
+
+
+@pytest.mark.parametrize(("duration_s", "steps"), [(0.125, 1), (0.5, 5), (0.01, 1), (0.26, 3)])
+def test_steps_within_a_time_are_whole_and_at_least_one(duration_s: float, steps: int) -> None:
+    assert ActionSpec(space="tool", relative_to="nothing", period_s=0.1).steps_within(duration_s) == steps

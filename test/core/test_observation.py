@@ -403,6 +403,10 @@ def test_commanded_gripper_is_the_command_in_force_at_the_exposure_and_measured_
     for stamp_ms, opening in ((650.0, 1.0), (700.0, 0.0), (800.0, 0.0), (950.0, 1.0)):
         made.add_frame("base", frame(stamp_ms))
         np.testing.assert_allclose(made.build(round(stamp_ms) * MS, "").state, [opening, 0.5])
+    for opening, seen in ((float("nan"), 1.0), (float("inf"), 1.0), (-0.5, 0.0), (1.5, 1.0)):
+        made.add_gripper_command(960 * MS, opening)
+        made.add_frame("base", frame(970.0))
+        np.testing.assert_allclose(made.build(970 * MS, "").state, [seen, 0.5])
     made.clear()
     made.add_state(state(990.0))
     made.add_frame("base", frame(990.0))

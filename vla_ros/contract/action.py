@@ -88,6 +88,10 @@ class ActionSpec:
         """Whether rotation entries are angles, which scales, bounds and velocities are made for."""
         return self.rotation in ("rotvec", "rpy")
 
+    def steps_within(self, duration_s: float) -> int:
+        """Steps of a chunk that pass in a time, at least one."""
+        return max(1, round(duration_s / self.period_s))
+
     def _check_scales(self) -> None:
         for key in ("position_scale_m", "rotation_scale_rad", "joint_scale_rad"):
             value = getattr(self, key)

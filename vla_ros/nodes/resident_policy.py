@@ -141,7 +141,7 @@ class ResidentPolicy:
 
     def infer(self, observation: Observation, expected_delay_s: float) -> ActionChunk:
         """Its answer to an observation, told what of its last one will still be executed."""
-        steps = max(1, round(self.period_s / self.contract.action.period_s))
+        steps = self.contract.action.steps_within(self.period_s)
         delay_s = 0.0 if math.isnan(expected_delay_s) else expected_delay_s
         return self.policy.infer(observation, InferenceContext(delay_s, steps, self._committed))
 

@@ -89,4 +89,4 @@ class Residents:
 
     def _on_gripper_command(self, message: Float64) -> None:
         for resident in self.by_name.values():
-            resident.builder.add_gripper_command(now_ns(self._node), min(1.0, max(0.0, message.data)))
+            resident.builder.add_gripper_command(now_ns(self._node), message.data)

@@ -64,7 +64,10 @@ class ObservationBuilder:
         self._states.append(state)
 
     def add_gripper_command(self, stamp_ns: int, opening: float) -> None:
-        """Takes what the gripper was told at a time, an opening in [0, 1]."""
+        """Takes what the gripper was told at a time, an opening, clipped to [0, 1]; none that isn't finite."""
+        if not math.isfinite(opening):
+            return
+        opening = min(1.0, max(0.0, opening))
         with self._lock:
             if self._commands and stamp_ns < self._commands[-1][0]:
                 self._commands = [command for command in self._commands if command[0] <= stamp_ns]
