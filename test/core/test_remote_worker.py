@@ -71,3 +71,14 @@ def test_no_two_answers_are_given_at_once_and_the_order_is_kept(worker) -> None:
     asyncio.run(go())
     assert most[0] == 1
     assert order == list(range(50))
+
+
+def test_quick_policy_that_takes_long_holds_the_loop_up_once_and_is_then_asked_in_its_thread(worker) -> None:
+    here = threading.get_ident()
+    assert ask(worker, 60, threading.get_ident)[-1] == here
+
+    def slow() -> int:
+        time.sleep(0.01)
+        return threading.get_ident()
+
+    assert [thread == here for thread in ask(worker, 4, slow)] == [True, False, False, False]
