@@ -22,14 +22,14 @@ from rclpy.signals import SignalHandlerOptions
 from vla_ros.errors import SensorError, VlaRosError
 from vla_ros.launching.environment import defaults_without_ros
 from vla_ros.nodes.bench_processes import BenchProcess, environment
-from vla_ros.nodes.policy_node import PolicyNode
+from vla_ros.nodes.policy_node import POLL_HZ, PolicyNode
 from vla_ros.observation.image import prepare_frame
 from vla_ros.policies.base import InferenceContext
 from vla_ros.types import CameraFrame, FloatArray
 
 ROBOT, RIG, TASK = "panda", "panda_table", "reach the red block"
 _DOMAIN = "101"
-_POLL_S = 1.0 / 60.0
+_POLL_S = 1.0 / POLL_HZ
 # Before every call, as a policy at its rate has one: what ran just now is quicker.
 _PAUSE_S = 2.5 * _POLL_S
 _START_S = 60.0

@@ -36,6 +36,9 @@ from vla_ros.nodes.runtime import (
 from vla_ros.policies.registry import listed_policies, policies_by_name, policy_name
 from vla_ros.robots.config import load_robot
 
+POLL_HZ = 60.0
+"""How often it looks for messages."""
+
 
 class PolicyNode(LifecycleNode):
     """Keeps policies loaded, one of them active, and feeds that one the newest aligned observation.
@@ -288,8 +291,8 @@ def _make() -> list[PolicyNode]:
 
 
 def main() -> int:
-    """Runs policy_node; looking for messages at 60 Hz spares it most of a 250 Hz stream."""
-    return run(_make, poll_hz=60.0)
+    """Runs policy_node; looking for messages now and then spares it most of a 250 Hz stream."""
+    return run(_make, poll_hz=POLL_HZ)
 
 
 if __name__ == "__main__":
