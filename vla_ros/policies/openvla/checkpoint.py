@@ -36,14 +36,12 @@ class Checkpoint:
     Attributes:
         folder: where it is.
         config: the model's structure.
-        raw_config: config.json as it is.
         norm_stats: statistics by dataset, as stored.
         shards: file -> names of the tensors in it.
     """
 
     folder: Path
     config: ModelConfig
-    raw_config: dict[str, Any]
     norm_stats: dict[str, Any]
     shards: dict[str, tuple[str, ...]]
 
@@ -76,7 +74,7 @@ def read_checkpoint(folder: Path | str) -> Checkpoint:
     check_tensors(shapes, {name: stored.shape for name, stored in stored_tensors(config).items()}, str(folder))
     statistics = folder / STATISTICS_FILE
     norm_stats = read_json(statistics) if statistics.is_file() else raw.get("norm_stats") or {}
-    return Checkpoint(folder, config, raw, norm_stats, shards)
+    return Checkpoint(folder, config, norm_stats, shards)
 
 
 def load_model(
