@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,10 +85,8 @@ def _own_domain(pool: DomainPool, state_folder: Path) -> Iterator[int]:
     domain, lock = pool.take()
     with lock, pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROS_DOMAIN_ID", str(domain))
-        # Where a stop outlives the process that latched it.
+        # Where a stop outlives the process that latched it: one that a test leaves behind is nobody else's.
         patch.setenv("XDG_STATE_HOME", str(state_folder))
-        # A stop that a test leaves behind is nobody else's.
-        patch.setenv("XDG_STATE_HOME", tempfile.mkdtemp(prefix="vla_ros_test_state_"))
         for key, value in defaults_without_ros(os.environ).items():
             patch.setenv(key, value)
         yield domain

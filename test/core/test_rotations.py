@@ -145,7 +145,9 @@ def test_rot6d_that_is_no_rotation_is_refused(rot6d: np.ndarray) -> None:
 
 @pytest.mark.parametrize("quat", [np.zeros(4), np.array([0, 0, 0, np.inf]), np.array([np.nan, 0, 0, 1.0])])
 def test_quaternion_that_is_no_rotation_is_refused(quat: np.ndarray) -> None:
-    for given_quat in (quat, np.stack([quat, np.array([0, 0, 0, 1.0])])):
+    identity = np.array([0, 0, 0, 1.0])
+    # One, few one by one, and many together.
+    for given_quat in (quat, np.stack([quat, identity]), np.stack([*[identity] * 40, quat])):
         with pytest.raises(ValueError, match="isn't a rotation"):
             rotations.quat_xyzw_to_matrix(given_quat)
 

@@ -109,8 +109,10 @@ def test_interpolation_moves_and_turns_evenly() -> None:
     np.testing.assert_allclose(moves, np.broadcast_to(se3.pose_error(start, end) / 5.0, moves.shape), atol=1e-12)
 
 
-def test_is_pose_refuses_what_is_none() -> None:
-    T = random_poses(3, 9)
+@pytest.mark.parametrize("count", [3, 40])
+def test_is_pose_refuses_what_is_none(count: int) -> None:
+    # Few are looked at one by one, many together.
+    T = random_poses(count, 9)
     assert se3.is_pose(T)
     assert se3.is_pose(T[0])
     almost = T[0].copy()
@@ -120,3 +122,7 @@ def test_is_pose_refuses_what_is_none() -> None:
     assert not se3.is_pose(np.concatenate([T, np.full((1, 4, 4), np.inf)]))
     for spoil in (lambda X: X * 2.0, lambda X: X * np.nan, lambda X: X * [-1, 1, 1, 1], lambda X: X[:3, :3]):
         assert not se3.is_pose(spoil(T[0]))
+        spoilt = T.copy()
+        if spoil(T[0]).shape == (4, 4):
+            spoilt[count - 1] = spoil(T[0])
+            assert not se3.is_pose(spoilt)

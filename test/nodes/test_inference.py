@@ -16,7 +16,7 @@ pytest.importorskip("rclpy")
 import rclpy
 
 from vla_ros.contract import Contract, load_contract, load_rig
-from vla_ros.errors import ChunkError, InstructionError
+from vla_ros.errors import ChunkError, ContractError, InstructionError
 from vla_ros.geometry.rotations import rotvec_to_matrix
 from vla_ros.nodes.inference import TIMES, Inference
 from vla_ros.nodes.resident_policy import LoadedPolicy, ResidentPolicy
@@ -251,5 +251,5 @@ def test_times_are_split_and_nothing_is_asked_while_inactive(stage: Stage, patie
 def test_loading_refuses_a_rig_without_the_camera(tmp_path) -> None:
     rig = load_rig("panda_table")
     rig = replace(rig, cameras={"wrist": rig.cameras["wrist"]})
-    with pytest.raises(Exception, match="'base' comes from camera 'base'"):
+    with pytest.raises(ContractError, match="'base' comes from camera 'base'"):
         LoadedPolicy.load("scripted_visual", rig, "")
