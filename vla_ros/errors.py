@@ -86,3 +86,11 @@ class ChunkError(VlaRosError):
 
 class SensorError(VlaRosError):
     """A camera or state source that can't be opened or went silent."""
+
+
+class RecordingError(VlaRosError):
+    """An episode or a bag that can't be written, read or repaired; the text says what of it is left, and where."""
+
+
+class DatasetError(VlaRosError):
+    """A dataset that can't be written or read, or data that would make a wrong one; the text names frame and column."""

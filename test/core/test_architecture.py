@@ -34,6 +34,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "safety": FOUNDATION | {"geometry", "robots", "actions"},
     "control": FOUNDATION | {"geometry", "robots"},
     "sim": FOUNDATION | {"geometry", "robots"},
+    "recording": FOUNDATION | {"geometry", "robots", "observation", "actions"},
+    "teleop": FOUNDATION | {"geometry", "actions"},
     "launching": frozenset({"errors", "config"}),
 }
 MAY_IMPORT_ALL_BUT_NODES = frozenset({"evaluation", "benchmarks", "commands", "cli"})
