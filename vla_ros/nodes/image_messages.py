@@ -9,10 +9,9 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from vla_ros.errors import SensorError
 from vla_ros.nodes.messages import header
+from vla_ros.observation.decoding import CHANNELS, LENSES, decode_image
+from vla_ros.observation.decoding import from_camera_info as from_camera_info
 from vla_ros.types import CameraModel, ImageArray
-
-# Lenses that geometry/cameras.py knows, by CameraInfo's names.
-_LENSES = ("plumb_bob", "rational_polynomial")
 
 
 def to_image(image: ImageArray, stamp_ns: int, frame_id: str) -> Image:
@@ -31,20 +30,10 @@ def from_image(message: Image) -> ImageArray:
     Raises:
         SensorError: for another encoding, where cv_bridge isn't installed to read it, or a size that doesn't fit.
     """
-    channels = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1, "8UC3": 3, "8UC1": 1}.get(message.encoding)
-    if channels is None:
+    if message.encoding not in CHANNELS:
         return _from_unknown_image(message)
-    rows = np.frombuffer(message.data, np.uint8)
-    if len(rows) != message.height * message.step or message.step < message.width * channels:
-        raise SensorError(
-            f"image in {message.header.frame_id} holds {len(rows)} bytes for {message.width}x{message.height} "
-            f"{message.encoding} with step {message.step}; is its driver broken?"
-        )
-    image = rows.reshape(message.height, message.step)[:, : message.width * channels]
-    image = image.reshape(message.height, message.width, channels)
-    if channels == 1:
-        return np.repeat(image, 3, axis=2)
-    return image[:, :, :3] if message.encoding.startswith("rgb") else image[:, :, 2::-1]
+    where = f"image in {message.header.frame_id}"
+    return decode_image(message.data, message.height, message.width, message.step, message.encoding, where)
 
 
 def _from_unknown_image(message: Image) -> ImageArray:
@@ -66,26 +55,9 @@ def to_camera_info(camera: CameraModel, stamp_ns: int, frame_id: str) -> CameraI
         header=header(stamp_ns, frame_id),
         width=camera.width,
         height=camera.height,
-        distortion_model=_LENSES[len(camera.distortion) > 5],
+        distortion_model=LENSES[len(camera.distortion) > 5],
         d=[*camera.distortion, *[0.0] * (5 - len(camera.distortion))],
         k=K,
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
         p=P,
     )
-
-
-def from_camera_info(message: CameraInfo) -> CameraModel:
-    """CameraInfo to intrinsics; all-zero coefficients mean no distortion.
-
-    Raises:
-        SensorError: for a lens of another kind, such as a fisheye.
-    """
-    if message.distortion_model not in ("", *_LENSES):
-        raise SensorError(
-            f"camera_info of {message.header.frame_id} has the distortion model {message.distortion_model!r} (known: "
-            f"{', '.join(_LENSES)}); publish rectified images, with a camera_info without distortion"
-        )
-    distortion = tuple(float(value) for value in message.d)
-    has_lens = any(value != 0.0 for value in distortion)
-    K = np.array(message.k, dtype=np.float64).reshape(3, 3)
-    return CameraModel(message.width, message.height, K, distortion if has_lens else ())

@@ -11,8 +11,13 @@ from geometry_msgs.msg import Transform, TransformStamped
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 
+from vla_ros.actions.wire import duration_s as duration_s
+from vla_ros.actions.wire import from_transform as from_transform
+from vla_ros.actions.wire import from_transforms as from_transforms
+from vla_ros.actions.wire import to_ns as to_ns
 from vla_ros.errors import SensorError
-from vla_ros.geometry import rotations, se3
+from vla_ros.geometry import rotations
+from vla_ros.robots.state_buffer import find_joints
 from vla_ros.types import FloatArray, JointCommand, MotionState, RobotState, Verdict
 
 _S = 1_000_000_000
@@ -23,20 +28,10 @@ def to_time(stamp_ns: int) -> Time:
     return Time(sec=stamp_ns // _S, nanosec=stamp_ns % _S)
 
 
-def to_ns(time: Time) -> int:
-    """Nanoseconds from ROS time."""
-    return int(time.sec) * _S + int(time.nanosec)
-
-
 def to_duration(duration_s: float) -> Duration:
     """A ROS duration from seconds."""
     ns = round(duration_s * _S)
     return Duration(sec=ns // _S, nanosec=ns % _S)
-
-
-def duration_s(duration: Duration) -> float:
-    """Seconds from a ROS duration."""
-    return float(duration.sec + duration.nanosec / _S)
 
 
 def header(stamp_ns: int, frame_id: str = "") -> Header:
@@ -52,30 +47,6 @@ def to_transform(T: FloatArray) -> Transform:
     message.rotation.x, message.rotation.y = float(q[0]), float(q[1])
     message.rotation.z, message.rotation.w = float(q[2]), float(q[3])
     return message
-
-
-def from_transform(message: Transform) -> FloatArray:
-    """geometry_msgs/Transform to (4, 4).
-
-    Raises:
-        ValueError: if its rotation is none.
-    """
-    p, q = message.translation, message.rotation
-    return se3.make_pose(np.array([p.x, p.y, p.z]), rotations.quat_xyzw_to_matrix(np.array([q.x, q.y, q.z, q.w])))
-
-
-def from_transforms(messages: Sequence[Transform]) -> FloatArray:
-    """Some of geometry_msgs/Transform to (n, 4, 4), for little more than one of them costs.
-
-    Raises:
-        ValueError: if a rotation is none.
-    """
-    rows = []
-    for message in messages:
-        p, q = message.translation, message.rotation
-        rows.append((p.x, p.y, p.z, q.x, q.y, q.z, q.w))
-    values = np.array(rows)
-    return se3.make_pose(values[:, :3], rotations.quat_xyzw_to_matrix(values[:, 3:]))
 
 
 def to_transform_stamped(T: FloatArray, parent: str, child: str, stamp_ns: int) -> TransformStamped:
@@ -104,14 +75,7 @@ class JointStateReader:
         """
         names = tuple(message.name)
         if names != self._seen:
-            missing = [name for name in self._wanted if names.count(name) != 1]
-            if missing:
-                raise SensorError(
-                    f"{self._topic} has joints {list(names)}; needs each of {missing} exactly once; "
-                    "is it the right arm, and its prefix set?"
-                )
-            self._index = np.array([names.index(name) for name in self._wanted])
-            self._seen = names
+            self._index, self._seen = find_joints(names, self._wanted, self._topic), names
         positions = np.asarray(message.position, dtype=np.float64)
         if len(positions) != len(names):
             raise SensorError(f"{self._topic} has {len(positions)} positions for {len(names)} names")

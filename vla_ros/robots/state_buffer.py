@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_ros.errors import SensorError
 from vla_ros.types import RobotState
+
+
+def find_joints(names: Sequence[str], wanted: Sequence[str], topic: str) -> NDArray[np.intp]:
+    """Where in a message's joints each wanted one is, by exact name.
+
+    Raises:
+        SensorError: if one is missing, or named twice.
+    """
+    missing = [name for name in wanted if names.count(name) != 1]
+    if missing:
+        raise SensorError(
+            f"{topic} has joints {list(names)}; needs each of {missing} exactly once; "
+            "is it the right arm, and its prefix set?"
+        )
+    return np.array([names.index(name) for name in wanted], dtype=np.intp)
 
 
 class StampOutsideBufferError(SensorError):
