@@ -186,6 +186,7 @@ class RecordedEpisode:
         cameras: by the rig's names; only those that are in the bag.
         findings: what is to be known besides.
         topics: relative name -> name in the bag.
+        open_images: (camera, index, image) of several cameras in one pass; see `read_images`.
     """
 
     info: EpisodeInfo
@@ -207,6 +208,22 @@ class RecordedEpisode:
     cameras: Mapping[str, RecordedCamera]
     findings: tuple[Finding, ...] = ()
     topics: Mapping[str, str] = field(default_factory=dict)
+    open_images: Callable[[Mapping[str, StampArray]], Iterator[tuple[str, int, ImageArray]]] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+    def read_images(self, wanted: Mapping[str, Sequence[int] | StampArray]) -> Iterator[tuple[str, int, ImageArray]]:
+        """(camera, index, image) of some images of some cameras: each camera's by rising index, the cameras mixed.
+
+        Raises:
+            RecordingError: for an image that can't be decoded.
+        """
+        indices = {name: np.unique(np.asarray(some, dtype=np.int64)) for name, some in wanted.items()}
+        if self.open_images is not None:
+            yield from self.open_images(indices)
+            return
+        for name, some in indices.items():
+            yield from ((name, index, image) for index, image in self.cameras[name].read(some))
 
     @property
     def sources(self) -> tuple[tuple[int, str], ...]:
