@@ -69,6 +69,25 @@ class CameraFrame:
 
 
 @dataclass(frozen=True)
+class ObservedStamps:
+    """What an observation was made of, by its stamps: enough to make the same one again out of a recording.
+
+    Attributes:
+        stamp_ns: exposure of the reference camera.
+        images: the contract's image name -> exposure of the frame behind it, None where a black one stands for it.
+        states: (stamp, gripper opening known then or None) of the one joint state, or the two between which it lies.
+        commanded_opening: what the gripper had been told last, None before the first command.
+        history: of the earlier observations, oldest first.
+    """
+
+    stamp_ns: int
+    images: Mapping[str, int | None]
+    states: tuple[tuple[int, float | None], ...]
+    commanded_opening: float | None
+    history: tuple[ObservedStamps, ...] = ()
+
+
+@dataclass(frozen=True)
 class Observation:
     """What a policy sees, aligned to one stamp as its contract says.
 
@@ -81,6 +100,7 @@ class Observation:
         gripper_opening: measured opening at the stamp, None while unknown.
         instruction: the task in force.
         history: earlier observations as far as the contract asks for them, oldest first, each without a history.
+        made_of: which frames and states it was made of, None where nobody kept them.
     """
 
     stamp_ns: int
@@ -91,6 +111,7 @@ class Observation:
     gripper_opening: float | None
     instruction: str
     history: tuple[Observation, ...] = ()
+    made_of: ObservedStamps | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import traceback
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rclpy.node import Node
+from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
 from vla_ros.actions.decode import anchored_poses, decode_joint_chunk, decode_tool_chunk, place_in_time
@@ -16,6 +18,7 @@ from vla_ros.contract import Contract, Rig, find_mismatches
 from vla_ros.errors import ContractError, VlaRosError
 from vla_ros.nodes import chunk_messages
 from vla_ros.nodes.runtime import RELIABLE
+from vla_ros.observation.observed import observed_to_json
 from vla_ros.observation.synchroniser import ObservationBuilder
 from vla_ros.policies.base import InferenceContext, Policy
 from vla_ros.policies.registry import PolicyConfig, load_policy_config, make_policy
@@ -118,6 +121,7 @@ class ResidentPolicy:
         topic = f"policies/{self.name}"
         self._tool_chunks = node.create_publisher(MultiDOFJointTrajectory, f"{topic}/action_chunk", RELIABLE)
         self._joint_chunks = node.create_publisher(JointTrajectory, f"{topic}/joint_chunk", RELIABLE)
+        self._observed = node.create_publisher(String, f"{topic}/observed", RELIABLE)
 
     @property
     def cameras(self) -> set[str]:
@@ -146,11 +150,17 @@ class ResidentPolicy:
         return self.policy.infer(observation, InferenceContext(delay_s, steps, self._committed))
 
     def publish(self, chunk: ActionChunk, observation: Observation, now_ns: int) -> None:
-        """Sends an answer on its way.
+        """Sends an answer on its way, and after it what its observation was made of.
 
         Raises:
             VlaRosError: if it can't be decoded, or is too old.
         """
+        self._publish_chunk(chunk, observation, now_ns)
+        if observation.made_of is not None:
+            values = {**observed_to_json(observation.made_of), "chunk_stamp_ns": observation.stamp_ns}
+            self._observed.publish(String(data=json.dumps(values)))
+
+    def _publish_chunk(self, chunk: ActionChunk, observation: Observation, now_ns: int) -> None:
         spec, stamp_ns = self.contract.action, observation.stamp_ns
         if spec.space == "tool":
             tool = decode_tool_chunk(chunk, spec, stamp_ns, observation.T_base_tcp, self.name)
@@ -174,4 +184,5 @@ class ResidentPolicy:
         """Takes its topics off the node and lets it go."""
         node.destroy_publisher(self._tool_chunks)
         node.destroy_publisher(self._joint_chunks)
+        node.destroy_publisher(self._observed)
         self._loaded.close()

@@ -6,20 +6,24 @@ import math
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from vla_ros.contract import Contract, ImageSpec
 from vla_ros.errors import SensorError
-from vla_ros.observation.image import black_frame, prepare_frame
-from vla_ros.observation.state_vector import write_state
+from vla_ros.observation.assembly import (
+    STATE_TOLERANCE_NS,
+    Ingredients,
+    assemble,
+    choose_companion,
+    choose_history,
+    first_complete,
+    with_history,
+)
 from vla_ros.robots.state_buffer import JointStateBuffer
 from vla_ros.types import CameraFrame, FloatArray, Observation, RobotState
 
 _NS_PER_S = 1_000_000_000
 # At least; a history needs more. States may come at 1 kHz.
 _FRAMES_KEPT, _STATES_KEPT, _STATES_HZ, _COMMANDS_KEPT = 8, 1024, 1000, 1024
-# The exposure may lie this far past the newest joint state, which arrives on a topic of its own.
-_STATE_TOLERANCE_S = 0.05
 # Stamps that run back further than this mean that a clock was set, not that messages overtook each other.
 _CLOCK_JUMP_S = 1.0
 
@@ -103,51 +107,39 @@ class ObservationBuilder:
         present = self._observe(frames, reference, instruction)
         if self._spec.history_steps == 1:
             return present
-        return replace(present, history=self._history(frames, present, instruction))
+        return with_history(present, self._history(frames, present, instruction))
 
     def _observe(
         self, frames: Mapping[str, tuple[CameraFrame, ...]], reference: CameraFrame, instruction: str
     ) -> Observation:
         """The observation as of one frame of the reference camera."""
-        images = {
-            name: _prepare(reference, spec)
+        chosen = {
+            name: reference
             if name == self._spec.reference
             else self._companion(frames.get(spec.camera, ()), spec, reference)
             for name, spec in self._spec.images.items()
         }
-        state = self._state_at(reference.stamp_ns)
-        T_base_tcp = self._forward_kinematics(state.positions)
-        vector, layout = write_state(self._spec, state, T_base_tcp, self._commanded(reference.stamp_ns))
-        return Observation(
-            stamp_ns=reference.stamp_ns,
-            images=images,
-            state=vector,
-            state_layout=layout,
-            T_base_tcp=T_base_tcp,
-            gripper_opening=state.gripper_opening,
-            instruction=instruction,
-        )
+        sizes = {
+            name: (frames.get(spec.camera) or (reference,))[-1].image.shape[:2]
+            for name, spec in self._spec.images.items()
+        }
+        stamp_ns = reference.stamp_ns
+        parts = Ingredients(stamp_ns, chosen, sizes, self._states_around(stamp_ns), self._commanded(stamp_ns))
+        return assemble(self._spec, parts, self._forward_kinematics, instruction)
 
     def _history(
         self, frames: Mapping[str, tuple[CameraFrame, ...]], present: Observation, instruction: str
     ) -> tuple[Observation, ...]:
-        camera, spacing_s = self._spec.images[self._spec.reference].camera, self._spec.history_spacing_s
+        camera = self._spec.images[self._spec.reference].camera
+        by_stamp = {frame.stamp_ns: frame for frame in reversed(frames[camera])}
         first_ns = min(self._first_ns(frames), present.stamp_ns)
-        candidates = [frame for frame in frames[camera] if first_ns <= frame.stamp_ns <= present.stamp_ns]
+        stamps = [frame.stamp_ns for frame in frames[camera]]
         built = {present.stamp_ns: present}
         found = []
-        for step in range(self._spec.history_steps - 1, 0, -1):
-            wanted_ns = max(first_ns, present.stamp_ns - round(step * spacing_s * _NS_PER_S))
-            nearest = min(candidates, key=lambda frame: abs(frame.stamp_ns - wanted_ns))
-            off_s = abs(nearest.stamp_ns - wanted_ns) / _NS_PER_S
-            if off_s > self._spec.max_skew_s:
-                raise SensorError(
-                    f"no image from camera {camera} of {step * spacing_s:.2f} s before the newest: the nearest is "
-                    f"{off_s:.2f} s off (limit {self._spec.max_skew_s:g} s); does the camera stall?"
-                )
-            if nearest.stamp_ns not in built:
-                built[nearest.stamp_ns] = self._observe(frames, nearest, instruction)
-            found.append(built[nearest.stamp_ns])
+        for stamp_ns in choose_history(self._spec, stamps, first_ns, present.stamp_ns):
+            if stamp_ns not in built:
+                built[stamp_ns] = self._observe(frames, by_stamp[stamp_ns], instruction)
+            found.append(built[stamp_ns])
         return tuple(found)
 
     def _first_ns(self, frames: Mapping[str, tuple[CameraFrame, ...]]) -> int:
@@ -158,7 +150,7 @@ class ObservationBuilder:
         oldest = self._states.oldest()
         starts += [] if oldest is None else [oldest.stamp_ns]
         reference = [frame.stamp_ns for frame in frames[self._spec.images[self._spec.reference].camera]]
-        return next((stamp_ns for stamp_ns in reference if stamp_ns >= max(starts)), reference[-1])
+        return first_complete(reference, starts)
 
     def _commanded(self, stamp_ns: int) -> float | None:
         """What the gripper had been told at a time."""
@@ -181,23 +173,23 @@ class ObservationBuilder:
             )
         return frames[-1]
 
-    def _companion(self, frames: tuple[CameraFrame, ...], spec: ImageSpec, reference: CameraFrame) -> CameraFrame:
-        """The newest frame of another camera that isn't later than the reference, or what stands for it."""
+    def _companion(
+        self, frames: tuple[CameraFrame, ...], spec: ImageSpec, reference: CameraFrame
+    ) -> CameraFrame | None:
+        """The newest frame of another camera that isn't later than the reference, None where it may be absent."""
         limit_s = self._spec.max_skew_s
-        earlier = [frame for frame in frames if frame.stamp_ns <= reference.stamp_ns]
-        skew_s = (reference.stamp_ns - earlier[-1].stamp_ns) / _NS_PER_S if earlier else float("inf")
-        if skew_s <= limit_s:
-            return _prepare(earlier[-1], spec)
+        index, skew_s = choose_companion([frame.stamp_ns for frame in frames], reference.stamp_ns, limit_s)
+        if index is not None:
+            return frames[index]
         if spec.if_absent == "black":
-            height, width = (frames[-1] if frames else reference).image.shape[:2]
-            return black_frame(reference.stamp_ns, spec.width or width, spec.height or height)
-        since = f"for {skew_s:.2f} s before the reference image" if earlier else "up to the reference image"
+            return None
+        since = "up to" if math.isinf(skew_s) else f"for {skew_s:.2f} s before"
         raise SensorError(
-            f"no image from camera {spec.camera} {since} (limit {limit_s:g} s); is camera_node or the driver running, "
-            "and do both cameras stamp with one clock?"
+            f"no image from camera {spec.camera} {since} the reference image (limit {limit_s:g} s); is camera_node or "
+            "the driver running, and do both cameras stamp with one clock?"
         )
 
-    def _state_at(self, stamp_ns: int) -> RobotState:
+    def _states_around(self, stamp_ns: int) -> tuple[RobotState, ...]:
         newest = self._states.newest()
         limit_s = self._spec.max_age_s
         if newest is None:
@@ -208,16 +200,4 @@ class ObservationBuilder:
                 f"no joint state on joint_states for {behind_s:.2f} s before the image (limit {limit_s:g} s); "
                 "is the arm's driver running?"
             )
-        return self._states.at(stamp_ns, round(_STATE_TOLERANCE_S * _NS_PER_S))
-
-
-def _prepare(frame: CameraFrame, spec: ImageSpec) -> CameraFrame:
-    if spec.with_geometry and frame.camera is None:
-        raise SensorError(
-            f"camera {spec.camera} has no intrinsics; is its camera_info published? `vla-ros calibrate` makes one"
-        )
-    if spec.with_geometry and frame.T_base_cam is None:
-        raise SensorError(
-            f"the pose of camera {spec.camera} in base is unknown at its exposure; is TF running, its mount in it?"
-        )
-    return prepare_frame(frame, spec)
+        return self._states.around(stamp_ns, STATE_TOLERANCE_NS)

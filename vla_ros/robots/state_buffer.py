@@ -128,6 +128,10 @@ class JointStateBuffer:
             SensorError: while no state has come.
             StampOutsideBufferError: for a time further off than the tolerance.
         """
+        return state_between(stamp_ns, self.around(stamp_ns, tolerance_ns))
+
+    def around(self, stamp_ns: int, tolerance_ns: int = 0) -> tuple[RobotState, ...]:
+        """What `at` is made of, arguments and errors likewise: one state, or the two between which the time lies."""
         with self._lock:
             if not self._stamps:
                 raise SensorError("no joint state yet; is joint_states published?")
@@ -136,10 +140,20 @@ class JointStateBuffer:
             after = self._states[i] if i < len(self._states) else None
             before = self._states[i - 1] if i > oldest else None
         if after is not None and after.stamp_ns == stamp_ns:
-            return after
+            return (after,)
         if before is None or after is None or after.stamp_ns - before.stamp_ns > self._jump_limit_ns:
-            return _nearest(stamp_ns, before, after, tolerance_ns)
-        return _interpolate(stamp_ns, before, after)
+            return (_nearest(stamp_ns, before, after, tolerance_ns),)
+        return before, after
+
+
+def state_between(stamp_ns: int, around: Sequence[RobotState]) -> RobotState:
+    """The state at a time out of one, which stands for it, or the two between which it lies."""
+    if len(around) == 2:
+        return _interpolate(stamp_ns, *around)
+    (state,) = around
+    if state.stamp_ns == stamp_ns:
+        return state
+    return RobotState(stamp_ns, state.positions, state.velocities, state.gripper_opening)
 
 
 def _nearest(stamp_ns: int, before: RobotState | None, after: RobotState | None, tolerance_ns: int) -> RobotState:
@@ -147,7 +161,7 @@ def _nearest(stamp_ns: int, before: RobotState | None, after: RobotState | None,
     distance_ns = state.stamp_ns - stamp_ns
     if abs(distance_ns) > tolerance_ns:
         raise StampOutsideBufferError(stamp_ns, distance_ns, tolerance_ns)
-    return RobotState(stamp_ns, state.positions, state.velocities, state.gripper_opening)
+    return state
 
 
 def _interpolate(stamp_ns: int, before: RobotState, after: RobotState) -> RobotState:
