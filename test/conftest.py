@@ -24,6 +24,8 @@ import pytest
 from vla_ros.launching.environment import defaults_without_ros
 
 CHECKOUT = Path(__file__).parents[1]
+# For `import bags`: what tests of several folders share.
+sys.path.append(str(Path(__file__).parent))
 # Above Linux's ephemeral ports, where DDS has domains that people seldom use.
 _DOMAINS = range(215, 233)
 # Generous: a loaded machine starts a node in many seconds.
