@@ -115,6 +115,11 @@ class RecorderIntake:
         """Resolved names of what is heard."""
         return sorted(self._heard)
 
+    def missing(self) -> list[str]:
+        """Names of topics that every bag of this cell needs and nobody publishes."""
+        wanted = [name for name, topic in self._fixed.items() if topic.is_required]
+        return [name for name in wanted if not self._node.count_publishers(name)]
+
     def close(self) -> None:
         """Ends the thread after what has come; the node's owner takes the subscriptions off it."""
         self._is_over.set()

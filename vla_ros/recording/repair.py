@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ class Repaired:
         messages: in it.
         duration_s: from the first to the last.
         damage: what is lost, a sentence each.
-        problem: why it was left as it is, empty if it wasn't.
+        problem: why there is no episode of it, empty if there is.
+        is_left: whether it is still there, unfinished.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Repaired:
     duration_s: float = 0.0
     damage: tuple[str, ...] = ()
     problem: str = ""
+    is_left: bool = False
 
     def __str__(self) -> str:
         if self.problem:
@@ -67,9 +70,9 @@ def repair_folder(folder: Path, on_progress: Callable[[str, float], None] = lamb
         store.acquire("repairing episodes")
         for part in store.unfinished():
             try:
-                found.append(repair_part(part, store, on_progress=lambda done, part=part: on_progress(part.name, done)))  # type: ignore[misc]
+                found.append(repair_part(part, store, on_progress=partial(on_progress, part.name)))
             except (RecordingError, OSError) as error:
-                found.append(Repaired(part.name, part, problem=f"left as it is: {error}"))
+                found.append(Repaired(part.name, part, problem=f"left as it is: {error}", is_left=True))
     return found
 
 
