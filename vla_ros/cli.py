@@ -15,8 +15,10 @@ COMMANDS = {
     "contract": "show what a policy sees and does, compare two, and check one against a rig or a checkpoint",
     "demo": "run the whole stack in simulation on an instruction and judge it",
     "doctor": "say what is installed, what is missing, and the command that mends it",
+    "episodes": "list, check and repair recorded episodes",
     "launch": "run a ROS 2 XML launch file, with or without ROS",
     "policies": "say which policies can be run here and why others can't; export checkpoints",
+    "record": "record episodes of a running stack",
     "serve": "serve policies to other processes and machines",
     "swap": "let another policy of the running stack move the arm",
 }

@@ -10,6 +10,7 @@ from vla_ros.errors import UnknownNameError
 BENCHMARKS = {
     "motion": "the motion path: cost of a tick, limits under adversity, singularities, seams, ROS",
     "policies": "policies: the node around them, inference, the way to another process, tokens",
+    "recording": "episodes: what is lost by a recorder, by a crash and by a loss of power",
 }
 
 

@@ -53,14 +53,24 @@ class _Subscriptions:
 
 
 class Polled(_Subscriptions):
-    """Subscriptions that somebody looks at now and then: of a fast stream that is the cheapest way."""
+    """Subscriptions that somebody looks at now and then: of a fast stream that is the cheapest way.
+
+    Args:
+        node: subscribes.
+        is_raw: whether messages are handed on serialised, as bytes.
+        most: taken of a subscription at a time.
+    """
+
+    def __init__(self, node: Node, *, is_raw: bool = False, most: int = _MOST_TAKEN) -> None:
+        super().__init__(node)
+        self._is_raw, self._most = is_raw, most
 
     def take(self) -> None:
-        """Serves what has come, as much as a queue can hold. One thread only, the executor's."""
+        """Serves what has come, as much as a queue can hold. One thread only."""
         for subscription, callback in self._served:
             with subscription.handle:
-                for _ in range(_MOST_TAKEN):
-                    taken = subscription.handle.take_message(subscription.msg_type, False)
+                for _ in range(self._most):
+                    taken = subscription.handle.take_message(subscription.msg_type, self._is_raw)
                     if taken is None:
                         break
                     callback(*taken)

@@ -1,0 +1,36 @@
+"""`vla-ros episodes`: what was recorded, whether it is sound, and what a crash left unfinished. A module a verb."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import Any
+
+VERBS = ("list", "repair", "validate")
+_MODULES = {"list": "listing"}
+
+_EPILOG = """\
+An episode is a folder with a rosbag2 bag and episode.json; it is recorded into a folder that ends in .part.
+
+example:
+  vla-ros episodes
+  vla-ros episodes validate --folder episodes 3
+  vla-ros episodes repair
+"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the subcommand `episodes` to what `ArgumentParser.add_subparsers` returned."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "episodes",
+        help="list, check and repair recorded episodes",
+        description="Lists, checks and repairs recorded episodes.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(metavar="ACTION")
+    for verb in VERBS:
+        importlib.import_module(f"{__name__}.{_MODULES.get(verb, verb)}").add_parser(actions)
+    # Without an action it is `list`.
+    parser.set_defaults(**vars(actions.choices["list"].parse_args([])))
+    return parser
