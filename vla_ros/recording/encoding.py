@@ -172,6 +172,6 @@ class VideoEncoder:
     def _converted(self, image: ImageArray) -> Any:
         if self._is_half:
             planes = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)
-            return av.VideoFrame.from_ndarray(np.asarray(planes), format="yuv420p")
+            return av.VideoFrame.from_ndarray(np.asarray(planes, dtype=np.uint8), format="yuv420p")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         return frame.reformat(format="yuv444p")

@@ -184,7 +184,7 @@ def _number(item: Any, stream: Any, part: VideoPart) -> int:
     """A frame's or packet's place in the file."""
     if item.pts is None:
         raise DatasetError(f"video {part.path} has frames without a time; convert it with ffmpeg first")
-    return round((item.pts - _start(stream)) * stream.time_base * part.fps)
+    return int(round((item.pts - _start(stream)) * stream.time_base * part.fps))  # noqa: RUF046
 
 
 def _rgb(frame: Any) -> ImageArray:

@@ -99,6 +99,17 @@ class Tables:
                 feature["info"] = _video_info(self.path(key, self.rows[0]), float(self.info["fps"]))
         write_json(self.info, self.folder / INFO_PATH)
 
+    def replace_statistics(self, stats: Sequence[Mapping[str, Statistics]]) -> None:
+        """Those of the episodes, in their files."""
+        for row, found in zip(self.rows, stats, strict=True):
+            row["stats"] = {**row["stats"], **found}
+        # The rows say which file they are in; files of another's making may say so wrongly, and are then made anew.
+        places: dict[str, list[dict[str, Any]]] = {}
+        for row in self.rows:
+            places.setdefault(episodes_file(row), []).append(row)
+        for name, rows in places.items():
+            write_episodes(rows, self.folder / EPISODES_FOLDER / name)
+
     def _name(self, key: str, place: Place) -> str:
         pattern = self.info["data_path"] if key == "data" else self.info["video_path"]
         return str(pattern.format(video_key=key, chunk_index=place[0], file_index=place[1]))
@@ -136,9 +147,7 @@ class Lot:
                     self._write_video(path, [self._staged[member] for member in members], key)
             write_tasks(tasks, tables.folder)
             write_own([*tables.own, *own], tables.folder)
-            chunk, file = rows[0]["meta/episodes/chunk_index"], rows[0]["meta/episodes/file_index"]
-            name = f"chunk-{chunk:03d}/file-{file:03d}.parquet"
-            write_episodes(rows, tables.folder / EPISODES_FOLDER / name)
+            write_episodes(rows, tables.folder / EPISODES_FOLDER / episodes_file(rows[0]))
         except (OSError, pa.ArrowException) as error:
             mend = "free disk space and write again; the episodes that were there are untouched"
             raise DatasetError(f"{tables.folder} can't be written ({error}); {mend}") from error
@@ -229,6 +238,11 @@ class Lot:
         with durable_file(path) as partial:
             if not join_videos(parts, partial, self._fps):
                 raise DatasetError(f"{members[0].video(key)} doesn't begin with a keyframe; write the episode again")
+
+
+def episodes_file(row: Mapping[str, Any]) -> str:
+    """Below meta/episodes, the file that an episode's row is in."""
+    return f"chunk-{row['meta/episodes/chunk_index']:03d}/file-{row['meta/episodes/file_index']:03d}.parquet"
 
 
 def _grouped(tables: Tables, key: str, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Path, list[int]]]:

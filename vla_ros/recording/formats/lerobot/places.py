@@ -58,7 +58,9 @@ def _places_3(folder: Path, info: Mapping[str, Any], keys: Sequence[str]) -> lis
                 videos[key] = (path, float(row[f"videos/{key}/from_timestamp"]))
             found.append(EpisodePlace(int(row["length"]), data, videos, row["stats"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(f"{folder}: episode {len(found)} lacks {error} in meta/episodes; copy it anew") from error
+            raise DatasetError(
+                f"{folder}: episode {len(found)} lacks {error} in meta/episodes; copy it anew"
+            ) from error
     return found
 
 
@@ -89,7 +91,9 @@ def _path(folder: Path, info: Mapping[str, Any], kind: str, **values: Any) -> Pa
     try:
         path = folder / str(info[kind]).format(**values)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
-        raise DatasetError(f"{folder}: {kind} {info.get(kind)!r} in info.json can't be filled in ({error!r})") from error
+        raise DatasetError(
+            f"{folder}: {kind} {info.get(kind)!r} in info.json can't be filled in ({error!r})"
+        ) from error
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DatasetError(f"{folder}: {kind} {info[kind]!r} in info.json leads out of the dataset")
     return path

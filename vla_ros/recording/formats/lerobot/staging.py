@@ -98,7 +98,7 @@ def read_staged(folder: Path) -> StagedEpisode:
     """
     try:
         values = json.loads((folder / EPISODE_FILE).read_text(encoding="utf-8"))
-        stats = {
+        stats: dict[str, Statistics] = {
             column: {key: np.asarray(value) for key, value in found.items()}
             for column, found in values["stats"].items()
         }

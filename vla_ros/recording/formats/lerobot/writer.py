@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from vla_ros.recording.formats.lerobot.own import OwnEpisode, read_own
 from vla_ros.recording.formats.lerobot.staging import DATA_FILE, StagedEpisode, read_staged, stage
 from vla_ros.recording.formats.lerobot.tables import read_episodes, read_tasks, write_json
 from vla_ros.recording.schema import check_same_schema
+from vla_ros.recording.statistics import Statistics
 
 STAGED_FOLDER, LOCK_FILE = ".staged", ".vla_ros.lock"
 _READY = "ready-"
@@ -131,6 +133,12 @@ class LeRobotWriter:
         else:
             os.close(self._lock)
 
+    def replace_statistics(self, stats: Sequence[Mapping[str, Statistics]]) -> None:
+        """See the function of that name."""
+        if self._staged or len(stats) != len(self._tables.rows):
+            raise DatasetError(f"{self.folder} isn't finished; run what wrote it again first")
+        self._tables.replace_statistics(stats)
+
     @property
     def _staged_folder(self) -> Path:
         return self.folder / STAGED_FOLDER
@@ -175,7 +183,9 @@ class LeRobotWriter:
         found.sort(key=lambda item: item[0])
         numbers = [number for number, _ in found]
         if numbers != list(range(committed, committed + len(found))):
-            raise DatasetError(f"{self._staged_folder}: episodes {numbers} don't follow {committed} episodes; look there")
+            raise DatasetError(
+                f"{self._staged_folder}: episodes {numbers} don't follow {committed} episodes; look there"
+            )
         return [episode for _, episode in found]
 
     def _is_full(self) -> bool:
@@ -225,3 +235,21 @@ def unfinished(folder: Path) -> int:
     committed = len(read_episodes(folder))
     names = [path.name for path in (folder / STAGED_FOLDER).glob("*")]
     return sum(name.isdigit() and int(name) >= committed for name in names)
+
+
+def replace_statistics(folder: Path, schema: Schema, stats: Sequence[Mapping[str, Statistics]]) -> None:
+    """Writes other statistics of the episodes, and the dataset's, which follow.
+
+    Args:
+        folder: of the dataset.
+        schema: of it.
+        stats: of the episodes in order, by column; what isn't in them stays.
+
+    Raises:
+        DatasetError: if the files can't be read or written.
+    """
+    writer = LeRobotWriter(folder, schema, WriteOptions())
+    try:
+        writer.replace_statistics(stats)
+    finally:
+        writer.close()
