@@ -53,7 +53,7 @@ def check_same_schema(folder: Path, there: Schema, wanted: Schema) -> None:
 
 
 def schema_differences(a: Schema, b: Schema) -> list[str]:
-    """`what: value in a != value in b`, empty if they are the same. Of a contract what it means counts, not its name."""
+    """`what: value in a != value in b`, empty if they are the same. Of a contract its meaning counts, not its name."""
     found = []
     if abs(a.fps - b.fps) > 1e-6 * abs(b.fps):
         found.append(f"fps: {a.fps:g} != {b.fps:g}")

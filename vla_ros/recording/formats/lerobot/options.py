@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from vla_ros.errors import DatasetError, did_you_mean
+from vla_ros.config import build
+from vla_ros.errors import ConfigError, DatasetError
 from vla_ros.recording.encoding import VideoSettings
 
 
@@ -39,11 +40,10 @@ class WriteOptions:
         Raises:
             DatasetError: for one that isn't known.
         """
-        known = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise DatasetError(f"lerobot has no option {name!r}; {did_you_mean(name, known)}")
-        found = cls(**options)
+        try:
+            found = build(cls, dict(options), "options of lerobot")
+        except ConfigError as error:
+            raise DatasetError(str(error)) from error
         for name in ("data_file_mb", "video_file_mb", "chunk_files"):
             value = getattr(found, name)
             if value is not None and not value > 0:
