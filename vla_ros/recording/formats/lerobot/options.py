@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from vla_ros.config import build
-from vla_ros.errors import ConfigError, DatasetError
+from vla_ros.errors import ConfigError, DatasetError, UnknownNameError
 from vla_ros.recording.encoding import VideoSettings
 
 
@@ -42,7 +42,8 @@ class WriteOptions:
         """
         try:
             found = build(cls, dict(options), "options of lerobot")
-        except ConfigError as error:
+            _ = found.video  # Refused now, and not with the first episode.
+        except (ConfigError, UnknownNameError) as error:
             raise DatasetError(str(error)) from error
         for name in ("data_file_mb", "video_file_mb", "chunk_files"):
             value = getattr(found, name)
@@ -53,10 +54,14 @@ class WriteOptions:
     @property
     def is_video_chosen(self) -> bool:
         """Whether videos have to be encoded as said, and may not be copied as they are."""
-        return any(value is not None for value in (self.codec, self.preset, self.crf, self.group))
+        return bool(self._chosen_video)
 
     @property
     def video(self) -> VideoSettings:
         """For the encoder."""
+        return VideoSettings(**self._chosen_video)
+
+    @property
+    def _chosen_video(self) -> dict[str, Any]:
         chosen = {name: getattr(self, name) for name in ("codec", "preset", "crf", "group")}
-        return replace(VideoSettings(), **{name: value for name, value in chosen.items() if value is not None})
+        return {name: value for name, value in chosen.items() if value is not None}

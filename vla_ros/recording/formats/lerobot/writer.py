@@ -73,7 +73,6 @@ class LeRobotWriter:
 
     def __init__(self, folder: Path, schema: Schema, options: WriteOptions) -> None:
         self.folder, self.schema, self.options = folder, schema, options
-        options.video  # Refuses now what no episode could be written with.  # noqa: B018
         wanted = make_info(schema)
         try:
             folder.mkdir(parents=True, exist_ok=True)
