@@ -242,7 +242,7 @@ def test_ours_is_read_back_and_appended_to(ours: Path, tmp_path: Path) -> None:
 def test_same_episodes_give_the_same_bytes(ours: Path, tmp_path: Path) -> None:
     again = write(tmp_path / "dataset", range(3))
     for path in ours.rglob("*.*"):
-        if path.is_file() and path.name != ".vla_ros.lock":
+        if path.is_file():
             assert (again / path.relative_to(ours)).read_bytes() == path.read_bytes(), path
 
 
@@ -373,7 +373,7 @@ def test_full_disk_is_no_success(tmp_path: Path) -> None:
 def test_two_writers_at_once_are_refused(tmp_path: Path) -> None:
     with (
         lerobot.create(tmp_path / "dataset", SCHEMA, {}),
-        pytest.raises(DatasetError, match="being written to by another"),
+        pytest.raises(DatasetError, match="somebody else writes it"),
     ):
         lerobot.create(tmp_path / "dataset", SCHEMA, {})
     lerobot.create(tmp_path / "dataset", SCHEMA, {}).close()
@@ -394,7 +394,7 @@ def test_images_that_are_left_out_or_mixed_up_are_refused(tmp_path: Path) -> Non
     with lerobot.create(tmp_path / "dataset", SCHEMA, {}) as writer:
         for wrong in (items[:-1], items[2:], [*items, items[-1]], [items[0], *items[2:]]):
             episode = EpisodeFrames("wrong", whole.columns, whole.tasks, lambda wrong=wrong: iter(wrong))
-            with pytest.raises(DatasetError, match=r"wrong: .* (frame|images)"):
+            with pytest.raises(DatasetError, match="wrong: image"):
                 writer.add(episode)
         assert writer.names == ()
 
@@ -484,7 +484,7 @@ def test_other_schemas_are_not_merged(ours: Path, tmp_path: Path) -> None:
     schema = Schema(20.0, "ur5e", SCHEMA.columns, SCHEMA.images[:1], load_contract("droid_tool"))
     lerobot.create(tmp_path / "other", schema, {}).close()
     sources = {"ours": lerobot.open_dataset(ours), "other": lerobot.open_dataset(tmp_path / "other")}
-    with pytest.raises(DatasetError, match=r"fps: 10 != 20; robot: panda != ur5e; image .*wrist: there != absent"):
+    with pytest.raises(DatasetError, match=r"fps: 10.0 != 20.0; robot: panda != ur5e; .*wrist: .* != absent"):
         editing.merged_schema(sources)
 
 

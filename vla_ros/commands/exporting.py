@@ -19,8 +19,8 @@ from vla_ros.contract import Contract, Rig
 from vla_ros.errors import DatasetError, VlaRosError
 from vla_ros.recording.dataset import DatasetWriter, EpisodeFrames, Schema
 from vla_ros.recording.episode import INFO_FILE, PART_ENDING, read_info
+from vla_ros.recording.formats.schema import check_same_schema
 from vla_ros.recording.reading import read_episode
-from vla_ros.recording.schema import check_same_schema
 from vla_ros.recording.synchronise import FrameOptions, make_frames
 from vla_ros.robots.config import RobotConfig
 
@@ -237,7 +237,7 @@ def _work(folders: Sequence[Path], source: Source, writer: Any, schema: Schema, 
 def _read(folder: Path, source: Source, schema: Schema) -> _Outcome:
     try:
         found, episodes = source.read(folder)
-        check_same_schema(folder, found, schema)
+        check_same_schema(str(folder), found, schema)
     except VlaRosError as error:
         return _Outcome(folder, problem=str(error))
     return _Outcome(

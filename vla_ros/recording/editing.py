@@ -14,7 +14,8 @@ import numpy as np
 
 from vla_ros.errors import DatasetError, did_you_mean
 from vla_ros.recording.dataset import Dataset, DatasetWriter, EpisodeFrames, Schema
-from vla_ros.recording.schema import ImageCheck, schema_differences
+from vla_ros.recording.formats.fitting import fitting_images
+from vla_ros.recording.formats.schema import find_schema_differences
 from vla_ros.recording.statistics import ImageStatistics, Statistics, column_statistics, combine, sampled_frames
 
 OnEpisode = Callable[[int, int], None]
@@ -71,7 +72,7 @@ def merged_schema(sources: Mapping[str, Dataset]) -> Schema:
     """
     (first, dataset), *others = sources.items()
     for other, another in others:
-        found = schema_differences(dataset.schema, another.schema)
+        found = find_schema_differences(dataset.schema, another.schema)
         if found:
             raise DatasetError(
                 f"{first} and {other} can't be merged: {'; '.join(found)} (the first != the other); export both under "
@@ -161,13 +162,11 @@ def episode_statistics(schema: Schema, episode: EpisodeFrames) -> dict[str, Stat
         if known is not None:
             found[column.name] = known
     if schema.images:
-        wanted, check = set(sampled_frames(len(episode)).tolist()), ImageCheck(schema, episode)
+        wanted = set(sampled_frames(len(episode)).tolist())
         images = {image.name: ImageStatistics() for image in schema.images}
-        for name, frame, image in episode.read_images():
-            check(name, frame, image)
+        for name, frame, image in fitting_images(schema, episode):
             if frame in wanted:
                 images[name].add(image)
-        check.end()
         found |= {name: known for name, counted in images.items() if (known := counted.result()) is not None}
     return found
 

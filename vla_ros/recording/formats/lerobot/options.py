@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vla_ros.config import build
-from vla_ros.errors import ConfigError, DatasetError, UnknownNameError
+from vla_ros.errors import DatasetError, UnknownNameError
 from vla_ros.recording.encoding import VideoSettings
+from vla_ros.recording.formats.schema import read_options
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class WriteOptions:
         Raises:
             DatasetError: for one that isn't known.
         """
+        found = read_options(cls, options, "lerobot")
         try:
-            found = build(cls, dict(options), "options of lerobot")
             _ = found.video  # Refused now, and not with the first episode.
-        except (ConfigError, UnknownNameError) as error:
+        except UnknownNameError as error:
             raise DatasetError(str(error)) from error
         for name in ("data_file_mb", "video_file_mb", "chunk_files"):
             value = getattr(found, name)

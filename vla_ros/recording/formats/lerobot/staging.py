@@ -21,10 +21,10 @@ from vla_ros.errors import DatasetError
 from vla_ros.files import whole_folder
 from vla_ros.recording.dataset import EpisodeFrames, Schema
 from vla_ros.recording.encoding import VideoEncoder, frame_rate
+from vla_ros.recording.formats.fitting import check_fits, fitting_images
 from vla_ros.recording.formats.lerobot.arrays import to_arrow
 from vla_ros.recording.formats.lerobot.frames import LeRobotFrames
 from vla_ros.recording.formats.lerobot.options import WriteOptions
-from vla_ros.recording.schema import ImageCheck, check_frames
 from vla_ros.recording.statistics import ImageStatistics, Statistics, column_statistics, sampled_frames
 from vla_ros.recording.videos import VideoPart, join_videos, read_video
 from vla_ros.types import ImageArray
@@ -65,7 +65,7 @@ def stage(folder: Path, schema: Schema, options: WriteOptions, episode: EpisodeF
     Raises:
         DatasetError: if it doesn't fit the schema, its images aren't complete, or the disk is full.
     """
-    check_frames(schema, episode)
+    check_fits(schema, episode)
     try:
         with whole_folder(folder) as partial:
             _write_data(partial / DATA_FILE, schema, episode)
@@ -132,12 +132,9 @@ def _write_videos(
         )
         for image in schema.images
     }
-    check = ImageCheck(schema, episode)
     try:
-        for name, frame, image in episode.read_images():
-            check(name, frame, image)
+        for name, _, image in fitting_images(schema, episode):
             streams[name].put(image)
-        check.end()
     finally:
         for stream in streams.values():
             stream.end()

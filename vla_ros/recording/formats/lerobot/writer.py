@@ -8,7 +8,6 @@ files that no episode is in, which the next writer removes, and staged episodes,
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -25,10 +24,11 @@ from vla_ros.recording.formats.lerobot.options import WriteOptions
 from vla_ros.recording.formats.lerobot.own import OwnEpisode, read_own
 from vla_ros.recording.formats.lerobot.staging import DATA_FILE, StagedEpisode, read_staged, stage
 from vla_ros.recording.formats.lerobot.tables import read_episodes, read_tasks, write_json
-from vla_ros.recording.schema import check_same_schema
+from vla_ros.recording.formats.lock import lock_folder
+from vla_ros.recording.formats.schema import check_same_schema
 from vla_ros.recording.statistics import Statistics
 
-STAGED_FOLDER, LOCK_FILE = ".staged", ".vla_ros.lock"
+STAGED_FOLDER = ".staged"
 _READY = "ready-"
 _MB = 1024.0 * 1024.0
 
@@ -76,7 +76,7 @@ class LeRobotWriter:
         wanted = make_info(schema)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(folder)
+            self._lock = lock_folder(folder)
         except OSError as error:
             raise DatasetError(f"{folder} can't be made ({error.strerror}); choose another folder") from error
         try:
@@ -150,8 +150,8 @@ class LeRobotWriter:
                     f"{self.folder} is LeRobot {info.get('codebase_version')}, and v3.0 is written; convert it into "
                     "another folder: vla-ros dataset convert"
                 )
-            check_same_schema(self.folder, schema_of(info, str(self.folder / INFO_PATH)), self.schema)
-        elif any(path.name not in (LOCK_FILE, STAGED_FOLDER) for path in self.folder.iterdir()):
+            check_same_schema(str(self.folder), schema_of(info, str(self.folder / INFO_PATH)), self.schema)
+        elif any(path.name != STAGED_FOLDER for path in self.folder.iterdir()):
             raise DatasetError(f"{self.folder} isn't empty and isn't a LeRobot dataset; choose another folder")
         else:
             info = wanted
@@ -205,17 +205,6 @@ class LeRobotWriter:
         for episode in self._staged:
             shutil.rmtree(episode.folder, ignore_errors=True)
         self._staged = []
-
-
-def _lock(folder: Path) -> int:
-    """So that two writers don't mix their episodes; it ends with the process."""
-    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise DatasetError(f"{folder} is being written to by another process; wait for it") from None
-    return descriptor
 
 
 def _remove_strays(folder: Path, tables: Tables) -> None:
