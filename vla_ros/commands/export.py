@@ -59,9 +59,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def _add_frame_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--clean", default="", metavar="WHAT,...", help="frames to leave out: idle, outlier, jump")
     parser.add_argument(
-        "--gaps", choices=("split", "drop", "refuse"), default="refuse", help="what a gap does (default: %(default)s)"
+        "--gaps", choices=("split", "drop", "refuse"), default="split", help="what a gap does (default: %(default)s)"
     )
     parser.add_argument("--tolerance-s", type=float, metavar="S", help="how far a stamp may lie from the grid")
 
@@ -107,11 +106,10 @@ def _source(args: argparse.Namespace) -> Source:
     from vla_ros.recording.synchronise import FrameOptions
     from vla_ros.robots.config import load_robot
 
-    clean = tuple(word.strip() for word in args.clean.split(",") if word.strip())
     chosen = {} if args.tolerance_s is None else {"tolerance_s": args.tolerance_s}
     return Source(
         load_contract(args.contract),
-        FrameOptions(gaps=args.gaps, clean=clean, **chosen),
+        FrameOptions(gaps=args.gaps, **chosen),
         load_rig(args.rig) if args.rig else None,
         load_robot(args.robot) if args.robot else None,
         args.task,
@@ -126,6 +124,7 @@ def _result(args: argparse.Namespace, report: Report, left_out: int) -> dict[str
         "written": report.written,
         "frames": report.frames,
         "skipped": report.skipped,
+        "dropped": report.dropped,
         "left_out": left_out,
         "failed": report.failed,
         "findings": report.findings,
@@ -138,6 +137,7 @@ def _describe(result: dict[str, Any], folders: Sequence[Path]) -> str:
     ]
     if result["skipped"]:
         lines.append(f"{len(result['skipped'])} were there already")
+    lines += [f"dropped for its gaps: {folder}" for folder in result["dropped"]]
     if result["left_out"]:
         lines.append(f"{result['left_out']} have another outcome")
     for name, findings in result["findings"].items():

@@ -21,7 +21,7 @@ from vla_ros.recording.dataset import DatasetWriter, EpisodeFrames, Schema
 from vla_ros.recording.episode import INFO_FILE, PART_ENDING, read_info
 from vla_ros.recording.formats.schema import check_same_schema
 from vla_ros.recording.reading import read_episode
-from vla_ros.recording.synchronise import FrameOptions, make_frames
+from vla_ros.recording.synchronise import FrameOptions, make_episodes
 from vla_ros.robots.config import RobotConfig
 
 METADATA = "metadata.yaml"
@@ -52,8 +52,7 @@ class Source:
             VlaRosError: why not.
         """
         episode = read_episode(folder, self.rig, self.robot, self.contract, task=self.task)
-        schema, made = make_frames(episode, self.contract, self.options)
-        parts = [made] if isinstance(made, EpisodeFrames) else list(made)
+        schema, parts = make_episodes(episode, self.contract, self.options)
         name = identity(folder)
         return schema, [
             dataclasses.replace(part, name=name if len(parts) == 1 else f"{name}#{number}")
@@ -68,6 +67,7 @@ class Report:
     Attributes:
         written: names of the episodes.
         skipped: that were there already.
+        dropped: folders of those that gaps leave nothing of.
         failed: reason by folder.
         findings: what was found in those written, by name.
         frames: of those written.
@@ -75,6 +75,7 @@ class Report:
 
     written: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     findings: dict[str, Any] = field(default_factory=dict)
     frames: int = 0
@@ -190,6 +191,8 @@ def _note(outcome: _Outcome, report: Report, writer: Any) -> None:
     if outcome.problem:
         report.failed[str(outcome.folder)] = outcome.problem
         return
+    if not outcome.parts:
+        report.dropped.append(str(outcome.folder))
     for part in outcome.parts:
         if part.name in writer.names:
             report.skipped.append(part.name)
