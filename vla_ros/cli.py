@@ -13,9 +13,11 @@ from vla_ros.errors import VlaRosError
 COMMANDS = {
     "bench": "measure it against floors and peers in the same run",
     "contract": "show what a policy sees and does, compare two, and check one against a rig or a checkpoint",
+    "dataset": "look into datasets, merge, split and convert them",
     "demo": "run the whole stack in simulation on an instruction and judge it",
     "doctor": "say what is installed, what is missing, and the command that mends it",
     "episodes": "list, check and repair recorded episodes",
+    "export": "make a dataset of recorded episodes",
     "launch": "run a ROS 2 XML launch file, with or without ROS",
     "policies": "say which policies can be run here and why others can't; export checkpoints",
     "record": "record episodes of a running stack",

@@ -1,0 +1,266 @@
+"""Recorded episodes into a dataset, several at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vla_ros.contract import Contract, Rig
+from vla_ros.errors import DatasetError, VlaRosError
+from vla_ros.recording.dataset import DatasetWriter, EpisodeFrames, Schema
+from vla_ros.recording.episode import INFO_FILE, PART_ENDING, read_info
+from vla_ros.recording.formats.schema import check_same_schema
+from vla_ros.recording.reading import read_episode
+from vla_ros.recording.synchronise import FrameOptions, make_episodes
+from vla_ros.robots.config import RobotConfig
+
+METADATA = "metadata.yaml"
+
+
+@dataclass(frozen=True)
+class Source:
+    """How recordings are read.
+
+    Attributes:
+        contract: that says what a frame is.
+        options: of the frames.
+        rig: for bags that don't say.
+        robot: likewise.
+        task: likewise.
+    """
+
+    contract: Contract
+    options: FrameOptions
+    rig: Rig | None = None
+    robot: RobotConfig | None = None
+    task: str = ""
+
+    def read(self, folder: Path) -> tuple[Schema, list[EpisodeFrames]]:
+        """An episode's frames under the contract; several where gaps split it.
+
+        Raises:
+            VlaRosError: why not.
+        """
+        episode = read_episode(folder, self.rig, self.robot, self.contract, task=self.task)
+        schema, parts = make_episodes(episode, self.contract, self.options)
+        name = identity(folder)
+        return schema, [
+            dataclasses.replace(part, name=name if len(parts) == 1 else f"{name}#{number}")
+            for number, part in enumerate(parts)
+        ]
+
+
+@dataclass
+class Report:
+    """What came of an export.
+
+    Attributes:
+        written: names of the episodes.
+        skipped: that were there already.
+        dropped: folders of those that gaps leave nothing of.
+        failed: reason by folder.
+        findings: what was found in those written, by name.
+        frames: of those written.
+    """
+
+    written: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    findings: dict[str, Any] = field(default_factory=dict)
+    frames: int = 0
+
+
+def find_episodes(paths: Sequence[Path]) -> list[Path]:
+    """The bags that are meant: a bag itself, or all in a folder of episodes, by name. Unfinished ones don't count.
+
+    Raises:
+        DatasetError: if there is none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_file() or (path / METADATA).is_file():
+            found.append(path)
+            continue
+        inside = [child for child in (sorted(path.iterdir()) if path.is_dir() else []) if (child / METADATA).is_file()]
+        inside = [child for child in inside if not child.name.endswith(PART_ENDING)]
+        if not inside:
+            raise DatasetError(f"{path} is no bag and holds none; give an episode's folder or the folder of episodes")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def with_outcome(folders: Sequence[Path], outcome: str) -> list[Path]:
+    """Those that were labelled so; bags of other origin have no label."""
+    return [folder for folder in folders if (folder / INFO_FILE).is_file() and read_info(folder).outcome == outcome]
+
+
+def identity(folder: Path) -> str:
+    """An episode's name in a dataset: the bag's, and when it began, since every folder of episodes counts from 0."""
+    path = folder / METADATA
+    if not path.is_file():
+        return folder.stem
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
+        return f"{folder.name}@{int(values['starting_time']['nanoseconds_since_epoch'])}"
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise DatasetError(f"{path} can't be read ({error!r}); vla-ros episodes repair {folder.parent}") from error
+
+
+def export(
+    folders: Sequence[Path],
+    source: Source,
+    create: Callable[[Schema], DatasetWriter],
+    processes: int,
+    on_episode: Callable[[int, int], None],
+) -> Report:
+    """Puts episodes into a dataset; one that fails is named and left out.
+
+    Args:
+        folders: of the bags.
+        source: how they are read.
+        create: begins the dataset, or goes on with it.
+        processes: that read and encode; formats that can't be staged are written by this one.
+        on_episode: called with how many are done, and how many there are.
+
+    Raises:
+        DatasetError: if the dataset can't be written to.
+    """
+    report = Report()
+    writer: DatasetWriter | None = None
+    waiting = deque(folders)
+    while writer is None and waiting:
+        # The first episode that can be read says what the dataset is.
+        try:
+            schema, _ = source.read(waiting[0])
+        except VlaRosError as error:
+            report.failed[str(waiting.popleft())] = str(error)
+        else:
+            writer = create(schema)
+    if writer is None:
+        return report
+    try:
+        there = set(writer.names)
+        jobs = []
+        for folder in waiting:
+            if identity(folder) in there:
+                report.skipped.append(identity(folder))
+            else:
+                jobs.append(folder)
+        done = len(folders) - len(jobs)
+        for number, outcome in enumerate(_work(jobs, source, writer, schema, processes), start=done + 1):
+            _note(outcome, report, writer)
+            on_episode(number, len(folders))
+    except BaseException:
+        with contextlib.suppress(VlaRosError):
+            writer.close()
+        raise
+    writer.close()
+    return report
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An episode that is ready: its frames, or where another process has staged it."""
+
+    name: str
+    frames: int
+    findings: Any
+    staged: Path | None = None
+    episode: EpisodeFrames | None = None
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    folder: Path
+    parts: tuple[_Part, ...] = ()
+    problem: str = ""
+
+
+def _note(outcome: _Outcome, report: Report, writer: Any) -> None:
+    if outcome.problem:
+        report.failed[str(outcome.folder)] = outcome.problem
+        return
+    if not outcome.parts:
+        report.dropped.append(str(outcome.folder))
+    for part in outcome.parts:
+        if part.name in writer.names:
+            report.skipped.append(part.name)
+            continue
+        try:
+            if part.staged is not None:
+                writer.adopt(part.staged)
+            else:
+                writer.add(part.episode)
+        except VlaRosError as error:
+            report.failed[f"{outcome.folder} ({part.name})"] = str(error)
+            continue
+        report.written.append(part.name)
+        report.frames += part.frames
+        if part.findings:
+            report.findings[part.name] = part.findings
+
+
+def _work(folders: Sequence[Path], source: Source, writer: Any, schema: Schema, processes: int) -> Iterator[_Outcome]:
+    """What came of each episode, in order."""
+    stager = getattr(writer, "stager", None)
+    if processes < 2 or stager is None or len(folders) < 2:
+        for folder in folders:
+            yield _read(folder, source, schema)
+        return
+    # Not forked: encoders have threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(folders)), mp_context=context) as pool:
+        running: deque[tuple[Path, Future[_Outcome]]] = deque()
+        left = deque(enumerate(folders))
+        while left or running:
+            while left and len(running) < 2 * processes:
+                number, folder = left.popleft()
+                running.append((folder, pool.submit(_stage, folder, source, schema, stager, number)))
+            folder, future = running.popleft()
+            try:
+                yield future.result()
+            except BrokenProcessPool as error:
+                raise DatasetError(
+                    f"a process that exported {folder} was killed, perhaps for want of memory; run it again with fewer "
+                    "--processes"
+                ) from error
+
+
+def _read(folder: Path, source: Source, schema: Schema) -> _Outcome:
+    try:
+        found, episodes = source.read(folder)
+        check_same_schema(str(folder), found, schema)
+    except VlaRosError as error:
+        return _Outcome(folder, problem=str(error))
+    return _Outcome(
+        folder,
+        tuple(_Part(part.name, len(part), part.attributes.get("findings"), episode=part) for part in episodes),
+    )
+
+
+def _stage(
+    folder: Path, source: Source, schema: Schema, stager: Callable[[EpisodeFrames, int], Path], number: int
+) -> _Outcome:
+    """In another process: everything but the episode's number."""
+    read = _read(folder, source, schema)
+    parts = []
+    for place, part in enumerate(read.parts):
+        if part.episode is None:
+            continue
+        try:
+            staged = stager(part.episode, 1000 * number + place)
+        except VlaRosError as error:
+            return _Outcome(folder, tuple(parts), str(error))
+        parts.append(dataclasses.replace(part, staged=staged, episode=None))
+    return _Outcome(folder, tuple(parts), read.problem)
