@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,26 +104,34 @@ class CommittedFile(io.RawIOBase):
         read = os.preadv(self._descriptor, [view], start)
         # As HDF5's own driver has it: behind the end are zeros.
         view[read:] = bytes(len(view) - read)
-        for number in range(start // PAGE, -(-min(start + len(view), self._border) // PAGE)):
+        for number, first, last in self._pages_below_border(start, len(view)):
             page = self._pages.get(number)
             if page is not None:
-                first, last = max(number * PAGE, start), min((number + 1) * PAGE, start + len(view), self._border)
                 view[first - start : last - start] = page[first - number * PAGE : last - number * PAGE]
         self._position += len(view)
         return len(view)
 
     def write(self, data: memoryview) -> int:  # type: ignore[override]
         view, start = memoryview(data).cast("B"), self._position
-        below = max(0, min(len(view), self._border - start))
-        for number in range(start // PAGE, -(-(start + below) // PAGE)):
-            first, last = max(number * PAGE, start), min((number + 1) * PAGE, start + below)
+        below = 0
+        for number, first, last in self._pages_below_border(start, len(view)):
             if number not in self._pages:
                 self._pages[number] = bytearray(os.pread(self._descriptor, PAGE, number * PAGE).ljust(PAGE, b"\0"))
             self._pages[number][first - number * PAGE : last - number * PAGE] = view[first - start : last - start]
+            below = last - start
         self._guarded(write_all, self._descriptor, view[below:], start + below)
         self._position += len(view)
         self._size = max(self._size, self._position)
         return len(view)
+
+    def _pages_below_border(self, start: int, length: int) -> Iterator[tuple[int, int, int]]:
+        """What of a stretch waits for a commit: number of the page, first byte and the one after the last."""
+        end = min(start + length, self._border)
+        while start < end:
+            number = start // PAGE
+            last = min((number + 1) * PAGE, end)
+            yield number, start, last
+            start = last
 
     def _guarded(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Keeps the error: HDF5 may go on after a write that failed, and `commit` has to know."""

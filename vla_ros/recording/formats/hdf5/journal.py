@@ -92,6 +92,7 @@ def commit_pages(path: Path, descriptor: int, border: int, size: int, pages: Map
         pages: by number, `PAGE` bytes each.
     """
     if not pages:
+        os.ftruncate(descriptor, size)
         return
     head = _HEAD.pack(_MAGIC, border, size, len(pages))
     body = head + b"".join(struct.pack("<Q", number) + page for number, page in sorted(pages.items()))
