@@ -1,4 +1,4 @@
-"""A policy's answers beside what was done: errors worked by hand, and a policy that repeats the recording makes none."""
+"""A policy's answers beside what was done: errors worked by hand, and an offset that is found again."""
 
 from __future__ import annotations
 
@@ -96,9 +96,8 @@ def test_label_and_space_say_what_counts_as_done(synthetic_episode) -> None:
     model = RobotModel.from_config(episode.robot)
     target = executed(episode, TOOL, model.forward_kinematics)
     np.testing.assert_array_equal(target.values, episode.tool_targets.values)
-    measured = executed(
-        episode, ActionSpec("tool", "observation", 0.1, label="measured_next"), model.forward_kinematics
-    )
+    label = ActionSpec("tool", "observation", 0.1, label="measured_next")
+    measured = executed(episode, label, model.forward_kinematics)
     np.testing.assert_allclose(measured.values, episode.tool_targets.values, atol=1e-6)
     np.testing.assert_array_equal(measured.openings, episode.joint_openings)
     joints = executed(episode, ActionSpec("joint", "nothing", 0.1), model.forward_kinematics)
@@ -127,9 +126,8 @@ class Recorded:
         index = np.searchsorted(target.stamps_ns, due_ns)
         poses = target.values[index].copy()
         poses[:, 1, 3] += self.beside_m
-        return ActionChunk(
-            encode_tool_poses(poses, target.openings[index], self.contract.action, observation.T_base_tcp)
-        )
+        anchor = observation.T_base_tcp
+        return ActionChunk(encode_tool_poses(poses, target.openings[index], self.contract.action, anchor))
 
 
 def test_policy_is_shown_the_episode_and_its_offset_is_found(synthetic_episode, tmp_path) -> None:

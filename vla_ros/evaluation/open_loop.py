@@ -91,9 +91,7 @@ def _observable(
     name = contract.observation.images[contract.observation.reference].camera
     camera = episode.cameras.get(name)
     if camera is None or not len(camera):
-        raise RecordingError(
-            f"{episode.info.name} has no image of camera {name!r}, which says when the policy observes"
-        )
+        raise RecordingError(f"{episode.info.name} has no image of camera {name!r}, the policy's reference")
     stamps: list[int] = []
     refused, reason = 0, ""
     for stamp_ns in camera.stamps_ns.tolist():
@@ -107,9 +105,7 @@ def _observable(
             continue
         stamps.append(stamp_ns)
     if not stamps:
-        raise RecordingError(
-            f"{episode.info.name}: not one observation can be made: {reason or 'no image in its time'}"
-        )
+        raise RecordingError(f"{episode.info.name}: nothing can be observed: {reason or 'no image in its time'}")
     return stamps, (refused, reason)
 
 

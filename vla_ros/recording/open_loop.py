@@ -124,6 +124,7 @@ class Comparison:
     def summary(self) -> dict[str, Any]:
         """Mean and largest absolute error of each dimension, at each action of the horizon, and over it all."""
         size, stay = np.abs(self.errors), np.abs(self.stay_errors)
+        whole, whole_stay = (_mean(values.reshape(-1, len(self.names)), 0) for values in (size, stay))
         return {
             "observations": len(self.answers),
             "horizon_s": self.due_s.tolist(),
@@ -131,10 +132,8 @@ class Comparison:
             "mean_abs_error": self._by_name(_mean(size, 0)),
             "max_abs_error": self._by_name(_most(size)),
             "mean_abs_error_of_staying": self._by_name(_mean(stay, 0)),
-            "overall": dict(zip(self.names, _plain(_mean(size.reshape(-1, len(self.names)), 0)), strict=True)),
-            "overall_of_staying": dict(
-                zip(self.names, _plain(_mean(stay.reshape(-1, len(self.names)), 0)), strict=True)
-            ),
+            "overall": dict(zip(self.names, _plain(whole), strict=True)),
+            "overall_of_staying": dict(zip(self.names, _plain(whole_stay), strict=True)),
         }
 
     def _by_name(self, values: FloatArray) -> dict[str, list[float | None]]:

@@ -63,18 +63,15 @@ def run_open_loop(args: argparse.Namespace) -> int:
 
 
 def _describe(values: dict[str, Any]) -> str:
-    lines = [
-        f"{values['episode']}: {values['observations']} answers of {values['policy']} beside what was done, "
-        f"mean error (and of who stays where it is):"
-    ]
+    answers = f"{values['observations']} answers of {values['policy']}"
+    lines = [f"{values['episode']}: {answers} beside what was done, mean error (and of who stays where it is):"]
     for name, error in values["overall"].items():
         stay = values["overall_of_staying"][name]
         told = "nothing to compare with" if error is None else f"{error:.4g} ({stay:.4g})"
         lines.append(f"  {name:24} {told}")
-    if values["unseen"]["count"]:
-        lines.append(
-            f"{values['unseen']['count']} moments couldn't be observed; the first: {values['unseen']['first']}"
-        )
+    unseen = values["unseen"]
+    if unseen["count"]:
+        lines.append(f"{unseen['count']} moments couldn't be observed; the first: {unseen['first']}")
     if values["idle_answers"]:
         lines.append(f"{values['idle_answers']} answers said to stay")
     lines.append(f"open_loop.json and open_loop.png in {values['out']}")
