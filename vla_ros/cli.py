@@ -21,6 +21,7 @@ COMMANDS = {
     "launch": "run a ROS 2 XML launch file, with or without ROS",
     "policies": "say which policies can be run here and why others can't; export checkpoints",
     "record": "record episodes of a running stack",
+    "replay": "repeat an episode's actions in simulation or on the arm, or compare a policy's with them",
     "serve": "serve policies to other processes and machines",
     "swap": "let another policy of the running stack move the arm",
 }

@@ -52,12 +52,12 @@ def test_picture_shows_all_joints_limits_and_states(model: RobotModel, tmp_path:
     image = picture(tmp_path / "out" / "joints.png")
     assert image.shape[0] > 800
     assert image.shape[1] > 1000
-    for colour in (*plots._JOINT_COLOURS[: len(model.names)], plots._LIMIT_COLOUR):
+    for colour in (*plots.JOINT_COLOURS[: len(model.names)], plots._LIMIT_COLOUR):
         assert pixels_of(image, colour) > 100, colour
     # Each state has a third of three panels.
     for state in ("idle", "holding"):
-        assert pixels_of(image, plots._STATE_COLOURS[state]) > 30_000, state
-    assert pixels_of(image, plots._STATE_COLOURS["fault"]) < 1000
+        assert pixels_of(image, plots.STATE_COLOURS[state]) > 30_000, state
+    assert pixels_of(image, plots.STATE_COLOURS["fault"]) < 1000
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["joints.png"]
 
 

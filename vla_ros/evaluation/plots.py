@@ -15,15 +15,15 @@ from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray
 
 # Colours that people with any colour vision tell apart (P. Tol, 2021, "bright", and black).
-_JOINT_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#222222")
-_STATE_COLOURS = {
+JOINT_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#222222")
+STATE_COLOURS = {
     "idle": "#E4E4E4",
     "running": "#FFFFFF",
     "holding": "#FCE8B2",
     "stopped": "#F7C6C5",
     "fault": "#E9A3A0",
 }
-_UNKNOWN_STATE_COLOUR = "#F4F4F4"
+UNKNOWN_STATE_COLOUR = "#F4F4F4"
 _LIMIT_COLOUR = "#C00000"
 
 
@@ -90,8 +90,8 @@ def _time_limits(log: EpisodeLog) -> tuple[float, float]:
 
 def _draw_panel(axis: Any, name: str, log: EpisodeLog, percents: FloatArray) -> None:
     for i, joint in enumerate(log.joint_names):
-        colour = _JOINT_COLOURS[i % len(_JOINT_COLOURS)]
-        style = "-" if i < len(_JOINT_COLOURS) else "--"
+        colour = JOINT_COLOURS[i % len(JOINT_COLOURS)]
+        style = "-" if i < len(JOINT_COLOURS) else "--"
         axis.plot(log.command_times_s, percents[:, i], style, color=colour, linewidth=1.1, label=joint)
     axis.axhline(0.0, color="#999999", linewidth=0.6, zorder=1)
     for limit in (-100.0, 100.0):
@@ -129,7 +129,7 @@ def _draw_states(axis: Any, log: EpisodeLog) -> None:
     begin = 0
     for state, run in groupby(log.verdict_states_at(log.command_stamps_ns)):
         end = begin + len(list(run))
-        colour = _STATE_COLOURS.get(state, _UNKNOWN_STATE_COLOUR)
+        colour = STATE_COLOURS.get(state, UNKNOWN_STATE_COLOUR)
         axis.axvspan(times_s[begin], times_s[min(end, len(times_s) - 1)], color=colour, linewidth=0, zorder=0)
         begin = end
 
@@ -143,10 +143,8 @@ def _draw_legend(figure: Any, axis: Any, log: EpisodeLog) -> None:
     labels.append("limit")
     figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.84, 0.895), frameon=False, fontsize=9)
     present = set(log.verdict_states_at(log.command_stamps_ns))
-    states = [state for state in _STATE_COLOURS if state in present] + sorted(present - _STATE_COLOURS.keys())
-    patches = [
-        Patch(facecolor=_STATE_COLOURS.get(state, _UNKNOWN_STATE_COLOUR), edgecolor="#AAAAAA") for state in states
-    ]
+    states = [state for state in STATE_COLOURS if state in present] + sorted(present - STATE_COLOURS.keys())
+    patches = [Patch(facecolor=STATE_COLOURS.get(state, UNKNOWN_STATE_COLOUR), edgecolor="#AAAAAA") for state in states]
     figure.legend(
         patches,
         [state or "unknown" for state in states],

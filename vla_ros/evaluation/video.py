@@ -75,7 +75,8 @@ def caption(task: str, time_s: float, state: str) -> str:
 
 
 class VideoWriter:
-    """Writes an mp4 in a thread of its own. `write` never waits: where the encoder lags, the oldest frames are dropped.
+    """Writes an mp4 in a thread of its own. `write` never waits: where the encoder lags, the oldest frames are dropped;
+    unless it is patient, for videos of what is over.
 
     Dropped frames leave their time to the frame before, so that the video keeps its pace. Use it as a context manager,
     or call `close`. A video without a frame leaves no file.
@@ -85,12 +86,13 @@ class VideoWriter:
         codec: h264 by libx264 where this PyAV has it, else mpeg4.
     """
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def __init__(self, path: Path, fps: float, *, is_patient: bool = False) -> None:
         """Starts the thread.
 
         Args:
             path: ends with .mp4; folders above it are made.
             fps: frames per second of what `write` is given.
+            is_patient: whether `write` waits for the encoder, so that no frame is dropped.
 
         Raises:
             MissingDependencyError: without PyAV.
@@ -105,6 +107,7 @@ class VideoWriter:
         self.path = path
         self.codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         self._fps = Fraction(fps).limit_denominator(1000)
+        self._is_patient = is_patient
         self._frames: deque[_Frame] = deque()
         self._changed = threading.Condition()
         self._is_closing = False
@@ -122,7 +125,9 @@ class VideoWriter:
         return self._dropped
 
     def write(self, images: Mapping[str, ImageArray], caption: str) -> None:
-        """Takes a frame; at once, whatever the encoder does. After a failure frames are dropped, and `close` says why.
+        """Takes a frame; at once, whatever the encoder does, unless it is patient.
+
+        After a failure frames are dropped, and `close` says why.
 
         Args:
             images: (height, width, 3) uint8 rgb by camera, not written to afterwards; the first call settles which
@@ -132,6 +137,8 @@ class VideoWriter:
         with self._changed:
             if self._is_closing:
                 raise ValueError(f"{self.path} is closed")
+            if self._is_patient:
+                self._changed.wait_for(lambda: len(self._frames) < _QUEUE or self._error is not None)
             if len(self._frames) == _QUEUE or self._error is not None:
                 self._dropped += 1
                 if self._frames:
@@ -201,7 +208,9 @@ class VideoWriter:
         """The oldest frame, waiting for it; None when there won't be another."""
         with self._changed:
             self._changed.wait_for(lambda: self._frames or self._is_closing)
-            return self._frames.popleft() if self._frames else None
+            frame = self._frames.popleft() if self._frames else None
+            self._changed.notify()
+            return frame
 
 
 def _even(pixels: int) -> int:
