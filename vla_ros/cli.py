@@ -19,6 +19,7 @@ COMMANDS = {
     "policies": "say which policies can be run here and why others can't; export checkpoints",
     "serve": "serve policies to other processes and machines",
     "swap": "let another policy of the running stack move the arm",
+    "teleop": "lead the arm of the running stack by keyboard, gamepad, SpaceMouse, phone or a script",
 }
 
 

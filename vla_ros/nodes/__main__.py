@@ -8,7 +8,16 @@ import sys
 
 from vla_ros.errors import VlaRosError
 
-EXECUTABLES = ("camera_node", "controller_node", "motion", "policy_node", "safety_node", "sim_node", "tf_node")
+EXECUTABLES = (
+    "camera_node",
+    "controller_node",
+    "motion",
+    "policy_node",
+    "safety_node",
+    "sim_node",
+    "teleop_node",
+    "tf_node",
+)
 
 
 def main() -> int:

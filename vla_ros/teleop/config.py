@@ -12,6 +12,9 @@ import numpy as np
 from vla_ros.teleop.operator_input import check_known
 from vla_ros.types import FloatArray
 
+DEVICES = ("keyboard", "gamepad", "spacemouse", "pose", "scripted")
+"""What an operator leads the tool by."""
+
 Frame = Literal["base", "tcp", "camera"]
 FRAMES: tuple[Frame, ...] = ("base", "tcp", "camera")
 AXES = ("x", "y", "z", "roll", "pitch", "yaw")

@@ -33,7 +33,7 @@ RELEASE = " "
 
 HELP = (
     "move: w/s forward/back  a/d left/right  r/f up/down    turn: u/o roll  i/k pitch  j/l yaw    space: let go",
-    "g gripper  +/- speed  c frame   1 start  2 stop  3 success  4 failure  5 discard   ! stop the arm  # reset  q quit",
+    "g gripper  +/- speed  c frame  1 start  2 stop  3 success  4 failure  5 discard   ! stop the arm  # reset  q quit",
 )
 
 _ESCAPES = {"A": "up", "B": "down", "C": "right", "D": "left"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from vla_ros.teleop.config import FRAMES, TeleopConfig
 from vla_ros.teleop.frames import frame_axes, in_base
 from vla_ros.teleop.motion import Motion, MotionLimits, Path
 from vla_ros.teleop.operator_input import OperatorInput
+from vla_ros.teleop.state import ArmView, TeleopState
 from vla_ros.teleop.windup import near, slowed
 from vla_ros.types import FloatArray, ToolChunk
 
@@ -28,61 +29,6 @@ _WIDE_OPEN = 0.9
 _SOFT = 0.2
 # m/s and rad/s: what an arm that stands still may be measured to do.
 _MOVING = 0.02
-
-
-@dataclass(frozen=True)
-class ArmView:
-    """What is known of the arm.
-
-    Attributes:
-        T_base_tcp: (4, 4) measured.
-        twist: (6,) measured velocity of the tcp in base axes.
-        commanded_opening: of the gripper, None while unknown.
-        measured_opening: of the gripper, None while unknown.
-        T_base_cam: (4, 4) of the chosen camera, None for none.
-        is_others: whether somebody else has had the arm since teleoperation led it last.
-        problem: why nobody can lead it now, empty if it can be.
-    """
-
-    T_base_tcp: FloatArray
-    twist: FloatArray
-    commanded_opening: float | None = None
-    measured_opening: float | None = None
-    T_base_cam: FloatArray | None = None
-    is_others: bool = False
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class TeleopState:
-    """What is kept from step to step.
-
-    Attributes:
-        frame: of the operator.
-        level: index of the speed in force.
-        is_engaged: whether the operator leads the arm.
-        is_armed: whether the dead-man switch was seen released since it last failed: one that is held when its link
-            comes back moves nothing.
-        engaged_ns: when it was engaged.
-        path: what was said last; None before the first time.
-        past: (time, pose) of the points before `path`, newest last.
-        point_ns: where on the grid of points `path` begins.
-        opening: of the gripper as commanded here, None to leave it alone.
-        clutch: of a hand that leads.
-        notice: for the operator: why it doesn't move, or what was done.
-    """
-
-    frame: str
-    level: int
-    is_engaged: bool = False
-    is_armed: bool = False
-    engaged_ns: int = 0
-    path: Path | None = None
-    past: tuple[tuple[int, FloatArray], ...] = ()
-    point_ns: int = 0
-    opening: float | None = None
-    clutch: Clutch | None = None
-    notice: str = ""
 
 
 class Teleoperator:
@@ -142,6 +88,20 @@ class Teleoperator:
             return self._take_gripper(state, said, arm), None
         return self._lead(self._take_gripper(state, said, arm), said, arm, now_ns)
 
+    def led(self, state: TeleopState, arm: ArmView, now_ns: int) -> FloatArray:
+        """(4, 4) where the tool is led to now, or where it would be led on from."""
+        is_led = state.path is not None and (state.is_engaged or self._is_where_led(state.path, arm, now_ns))
+        return state.path.at(now_ns).T_base_tcp if is_led and state.path is not None else arm.T_base_tcp
+
+    def with_speed(self, state: TeleopState, speed: float) -> TeleopState:
+        """The state with the nearest of the speeds."""
+        speeds = self.config.speeds
+        return replace(state, level=min(range(len(speeds)), key=lambda level: abs(speeds[level] - speed)))
+
+    def with_frame(self, state: TeleopState, frame: str) -> TeleopState:
+        """The state with another frame, in which a hand takes hold anew."""
+        return replace(state, frame=frame, clutch=None)
+
     def speed(self, state: TeleopState) -> float:
         """Part of the full speed in force."""
         return self.config.speeds[state.level]
@@ -155,8 +115,7 @@ class Teleoperator:
                 has_camera = arm is not None and arm.T_base_cam is not None
                 choices: list[str] = [name for name in FRAMES if name != "camera" or has_camera]
                 place = choices.index(state.frame) + 1 if state.frame in choices else 0
-                # A hand takes hold anew in the new frame.
-                state = replace(state, frame=choices[place % len(choices)], clutch=None)
+                state = self.with_frame(state, choices[place % len(choices)])
         return state
 
     def _take_gripper(self, state: TeleopState, said: OperatorInput, arm: ArmView) -> TeleopState:
@@ -174,20 +133,20 @@ class Teleoperator:
     def _engage(self, state: TeleopState, arm: ArmView, now_ns: int) -> TeleopState:
         """From where the arm was led to last, if it is still there and was left alone; else from where it is."""
         motion = Motion(arm.T_base_tcp, arm.twist, np.zeros(6))
-        path, opening = state.path, state.opening
-        if path is not None and not arm.is_others:
-            led = path.at(now_ns)
-            gap = se3.pose_error(led.T_base_tcp, arm.T_base_tcp)
-            if np.linalg.norm(gap[:3]) <= _NEAR_M and np.linalg.norm(gap[3:]) <= _NEAR_RAD:
-                motion = led
-        if arm.is_others:
-            opening = None
+        path, opening = state.path, None if arm.is_others else state.opening
+        if path is not None and self._is_where_led(path, arm, now_ns):
+            motion = path.at(now_ns)
         path = Path(motion, now_ns, motion.velocity, 1.0, self._limits)
         # An arm that moves is braked with all there is.
         is_moving = float(np.abs(motion.velocity).max()) > _MOVING
         engaged_ns = now_ns - round(1e9 * self.config.soft_start_s) * is_moving
         state = replace(state, is_engaged=True, engaged_ns=engaged_ns, path=path, past=(), opening=opening, clutch=None)
         return replace(state, point_ns=now_ns + self._arm_lead_ns - self.config.period_ns)
+
+    def _is_where_led(self, path: Path, arm: ArmView, now_ns: int) -> bool:
+        gap = se3.pose_error(path.at(now_ns).T_base_tcp, arm.T_base_tcp)
+        is_near = np.linalg.norm(gap[:3]) <= _NEAR_M and np.linalg.norm(gap[3:]) <= _NEAR_RAD
+        return bool(is_near) and not arm.is_others
 
     def _release(self, state: TeleopState, now_ns: int) -> tuple[TeleopState, ToolChunk | None]:
         return self._say(replace(state, is_engaged=False, clutch=None), np.zeros(6), None, 0.0, now_ns)

@@ -9,7 +9,6 @@ import shutil
 import sys
 import termios
 import tty
-from collections.abc import Sequence
 
 from vla_ros.errors import SensorError
 from vla_ros.teleop.keyboard import decode_keys
@@ -23,14 +22,13 @@ class Terminal:
     """
 
     def __init__(self) -> None:
-        self._input = sys.stdin.fileno()
-        if not os.isatty(self._input):
-            mend = "run `vla-ros teleop --device keyboard` in one; launch files start every other device"
+        if sys.stdin is None or not sys.stdin.isatty():
+            mend = "run `vla-ros teleop --device keyboard` in one; launch files start the other devices"
             raise SensorError(f"the keyboard needs a terminal on standard input; {mend}")
+        self._input = sys.stdin.fileno()
         self._before = termios.tcgetattr(self._input)
         tty.setcbreak(self._input, termios.TCSANOW)
         self._rest = ""
-        self._is_line_open = False
 
     def take(self) -> list[str]:
         """The keys that have come.
@@ -55,24 +53,34 @@ class Terminal:
 
     def close(self) -> None:
         """Gives the terminal back as it was."""
-        if self._is_line_open:
-            write_text("\n")
         with contextlib.suppress(termios.error):
             termios.tcsetattr(self._input, termios.TCSANOW, self._before)
 
+
+class StatusLine:
+    """One line on standard output that is written anew in its place, where that is a terminal; else nothing."""
+
+    def __init__(self) -> None:
+        self._is_shown = sys.stdout is not None and sys.stdout.isatty()
+        self._is_open = False
+
+    def say(self, text: str) -> None:
+        """Lines that stay."""
+        if self._is_shown:
+            sys.stdout.write("\r\x1b[K" * self._is_open + f"{text}\n")
+            sys.stdout.flush()
+
     def show(self, line: str) -> None:
-        """Puts one line in the place of the one before."""
-        width = shutil.get_terminal_size().columns
-        write_text(f"\r\x1b[K{line[: width - 1]}")
-        self._is_line_open = True
+        """The line in the place of the one before."""
+        if self._is_shown:
+            width = shutil.get_terminal_size().columns
+            sys.stdout.write(f"\r\x1b[K{line[: width - 1]}")
+            sys.stdout.flush()
+            self._is_open = True
 
-
-def write_text(text: str) -> None:
-    """To standard output at once, for a person."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def write_lines(lines: Sequence[str]) -> None:
-    """Some lines."""
-    write_text("".join(f"{line}\n" for line in lines))
+    def close(self) -> None:
+        """Goes on below it."""
+        if self._is_open:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+            self._is_open = False
