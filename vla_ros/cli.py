@@ -24,6 +24,7 @@ COMMANDS = {
     "replay": "repeat an episode's actions in simulation or on the arm, or compare a policy's with them",
     "serve": "serve policies to other processes and machines",
     "swap": "let another policy of the running stack move the arm",
+    "teleop": "lead the arm of the running stack by keyboard, gamepad, SpaceMouse, phone or a script",
 }
 
 

@@ -16,6 +16,7 @@ EXECUTABLES = (
     "recorder_node",
     "safety_node",
     "sim_node",
+    "teleop_node",
     "tf_node",
 )
 

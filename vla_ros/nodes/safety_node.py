@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from vla_ros.config import load, package_share
 from vla_ros.errors import ChunkError, VlaRosError
 from vla_ros.nodes import chunk_messages
 from vla_ros.nodes.chunk_intake import TELEOP, ChunkIntake
+from vla_ros.nodes.handovers import Handovers
 from vla_ros.nodes.loop import TickLoop
 from vla_ros.nodes.rivals import RivalWatch
 from vla_ros.nodes.runtime import (
@@ -83,6 +85,7 @@ class SafetyNode(Node):
         source = policy_name(str(parameter(self, "source", "", meaning, is_fixed=False)))
         self._intake.listen(source)
         self.filter.select_source(source, now_ns(self))
+        self._handovers = Handovers(source)
         self._latch = StopLatch(state_folder() / f"stop{self.get_namespace().replace('/', '-').rstrip('-')}")
         stopped = self._latch.read()
         if stopped is not None:
@@ -122,11 +125,13 @@ class SafetyNode(Node):
             self._report.reject(str(error))
             return False
         self._report.accept()
+        self._handovers.note_motion(chunk.source)
         self._taken_ns.append(sent_ns)
         return True
 
     def _on_task(self, message: String) -> None:
         task = message.data.strip()
+        self._handovers.begin_anew()
         self._drop_chunks(f"task is now {task!r}" if task else "the task is empty")
 
     def _on_stop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -159,9 +164,11 @@ class SafetyNode(Node):
                     self._intake.listen(item.value)
                 except VlaRosError as error:
                     return SetParametersResult(successful=False, reason=str(error))
+                stamp_ns = now_ns(self)
                 with self._lock:
-                    self.filter.select_source(item.value, now_ns(self))
-                self._events.publish(String(data=f'{{"event": "source", "source": "{item.value}"}}'))
+                    self.filter.select_source(item.value, stamp_ns)
+                for event in self._handovers.select(item.value, stamp_ns):
+                    self._events.publish(String(data=json.dumps(event)))
         return SetParametersResult(successful=True)
 
     def _exclusive_topics(self) -> list[str]:
