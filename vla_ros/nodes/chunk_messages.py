@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 from geometry_msgs.msg import Transform, Twist
+from rclpy.serialization import deserialize_message
 from trajectory_msgs.msg import (
     JointTrajectory,
     JointTrajectoryPoint,
@@ -15,7 +16,8 @@ from trajectory_msgs.msg import (
 )
 
 from vla_ros.errors import ChunkError
-from vla_ros.nodes.messages import duration_s, from_transform, from_transforms, header, to_duration, to_ns, to_transform
+from vla_ros.nodes.chunk_wire import WireChunk, read_wire_chunk
+from vla_ros.nodes.messages import duration_s, from_rows, header, to_duration, to_ns, to_transform
 from vla_ros.types import FloatArray, JointChunk, JointTarget, ToolChunk, ToolTarget
 
 GRIPPER = "gripper"
@@ -52,40 +54,71 @@ def from_tool_chunk_message(
         ChunkError: naming the field that is missing, non-finite, out of range or not understood.
     """
     names = list(message.joint_names)
+    frame = _tool_frame(names, message.header.frame_id, source, tcp_frame, base_frame)
+    if not message.points:
+        raise ChunkError(f"chunk of {source} has no points")
+    for index, point in enumerate(message.points):
+        if len(point.transforms) != len(names):
+            raise ChunkError(
+                f"chunk of {source}: point {index} has {len(point.transforms)} transforms for joint_names {names}"
+            )
+    rows = [[_transform_row(transform) for transform in point.transforms] for point in message.points]
+    times_s = [duration_s(point.time_from_start) for point in message.points]
+    wire = WireChunk(to_ns(message.header.stamp), message.header.frame_id, names, np.array(rows), times_s)
+    return _tool_chunk(wire, frame, source)
+
+
+def from_serialised_tool_chunk(raw: bytes, source: str, tcp_frame: str, base_frame: str) -> ToolChunk:
+    """The same from a serialised message.
+
+    Raises:
+        ChunkError: as above, or if it isn't such a message.
+    """
+    wire = read_wire_chunk(raw)
+    if wire is not None:
+        return _tool_chunk(wire, _tool_frame(wire.names, wire.frame_id, source, tcp_frame, base_frame), source)
+    try:
+        message = deserialize_message(raw, MultiDOFJointTrajectory)
+    except Exception as error:
+        raise ChunkError(f"chunk of {source} isn't a MultiDOFJointTrajectory: {error}") from error
+    return from_tool_chunk_message(message, source, tcp_frame, base_frame)
+
+
+def _tool_frame(names: list[str], frame_id: str, source: str, tcp_frame: str, base_frame: str) -> str:
     where = f"chunk of {source}"
     if not names or names[0] not in (TCP_DELTA, TCP_ABSOLUTE) or set(names[1:]) - {GRIPPER, ANCHOR}:
         raise ChunkError(f"{where}: joint_names {names}; must be tcp_delta or tcp, then gripper and anchor where given")
     if len(set(names)) != len(names):
         raise ChunkError(f"{where}: joint_names {names} name one thing twice")
-    frame_id = message.header.frame_id
-    if names[0] == TCP_ABSOLUTE or frame_id == base_frame:
-        if frame_id != base_frame:
-            raise ChunkError(f"{where}: absolute poses in frame {frame_id!r}; must be in the base frame {base_frame!r}")
-        frame = "absolute" if names[0] == TCP_ABSOLUTE else "base"
-    elif frame_id == tcp_frame:
-        frame = "tcp"
-    else:
+    if names[0] == TCP_ABSOLUTE and frame_id != base_frame:
+        raise ChunkError(f"{where}: absolute poses in frame {frame_id!r}; must be in the base frame {base_frame!r}")
+    if frame_id not in (base_frame, tcp_frame):
         raise ChunkError(
             f"{where}: frame_id {frame_id!r}; must be the tcp's {tcp_frame!r} or the base's {base_frame!r}"
         )
-    times_s = _chunk_times(message, where)
-    columns = []
-    for index, point in enumerate(message.points):
-        if len(point.transforms) != len(names):
-            raise ChunkError(f"{where}: point {index} has {len(point.transforms)} transforms for joint_names {names}")
-        columns.append(point.transforms)
-    openings = None
-    if GRIPPER in names:
-        place = names.index(GRIPPER)
-        openings = _check_openings(np.array([transforms[place].translation.x for transforms in columns]), where)
+    if names[0] == TCP_ABSOLUTE:
+        return "absolute"
+    return "base" if frame_id == base_frame else "tcp"
+
+
+def _tool_chunk(wire: WireChunk, frame: str, source: str) -> ToolChunk:
+    """What both ways of reading have in common: the checks of the numbers."""
+    where, names, values = f"chunk of {source}", wire.names, wire.transforms
+    times_s = _check_times(wire.times_s, where)
+    openings = _check_openings(values[:, names.index(GRIPPER), 0], where) if GRIPPER in names else None
     try:
-        T = from_transforms([transforms[0] for transforms in columns])
-        anchor = from_transform(columns[0][names.index(ANCHOR)]) if ANCHOR in names else None
+        T = from_rows(values[:, 0])
+        anchor = from_rows(values[:1, names.index(ANCHOR)])[0] if ANCHOR in names else None
     except ValueError as error:
         raise ChunkError(f"{where}: {error}") from error
     if not np.all(np.isfinite(T)) or (anchor is not None and not np.all(np.isfinite(anchor))):
         raise ChunkError(f"{where}: a transform isn't finite")
-    return ToolChunk(to_ns(message.header.stamp), frame, T, openings, times_s, source, anchor)
+    return ToolChunk(wire.stamp_ns, frame, T, openings, times_s, source, anchor)
+
+
+def _transform_row(message: Transform) -> tuple[float, ...]:
+    p, q = message.translation, message.rotation
+    return p.x, p.y, p.z, q.x, q.y, q.z, q.w
 
 
 def to_joint_chunk_message(chunk: JointChunk, joint_names: Sequence[str]) -> JointTrajectory:
@@ -112,7 +145,7 @@ def from_joint_chunk_message(message: JointTrajectory, source: str, joint_names:
         raise ChunkError(
             f"{where}: joint_names {names}; must be each of {list(joint_names)} once, and {GRIPPER} if wanted"
         )
-    times_s = _chunk_times(message, where)
+    times_s = _check_times([duration_s(point.time_from_start) for point in message.points], where)
     index = [names.index(name) for name in joint_names]
     rows = []
     for number, point in enumerate(message.points):
@@ -126,10 +159,9 @@ def from_joint_chunk_message(message: JointTrajectory, source: str, joint_names:
     return JointChunk(to_ns(message.header.stamp), values[:, index], openings, times_s, source)
 
 
-def _chunk_times(message: MultiDOFJointTrajectory | JointTrajectory, where: str) -> FloatArray:
-    if not message.points:
+def _check_times(times_s: list[float], where: str) -> FloatArray:
+    if not times_s:
         raise ChunkError(f"{where} has no points")
-    times_s = [duration_s(point.time_from_start) for point in message.points]
     if times_s[0] < 0.0 or any(b <= a for a, b in pairwise(times_s)):
         raise ChunkError(f"{where}: time_from_start {times_s} must be at least 0 and increase")
     return np.array(times_s)

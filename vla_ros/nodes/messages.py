@@ -64,17 +64,12 @@ def from_transform(message: Transform) -> FloatArray:
     return se3.make_pose(np.array([p.x, p.y, p.z]), rotations.quat_xyzw_to_matrix(np.array([q.x, q.y, q.z, q.w])))
 
 
-def from_transforms(messages: Sequence[Transform]) -> FloatArray:
-    """Some of geometry_msgs/Transform to (n, 4, 4), for little more than one of them costs.
+def from_rows(values: FloatArray) -> FloatArray:
+    """(n, 7) translations and rotations (quat_xyzw) to (n, 4, 4).
 
     Raises:
         ValueError: if a rotation is none.
     """
-    rows = []
-    for message in messages:
-        p, q = message.translation, message.rotation
-        rows.append((p.x, p.y, p.z, q.x, q.y, q.z, q.w))
-    values = np.array(rows)
     return se3.make_pose(values[:, :3], rotations.quat_xyzw_to_matrix(values[:, 3:]))
 
 

@@ -46,9 +46,19 @@ class _Subscriptions:
         self._group = _ServedElsewhere()
         self._served: tuple[tuple[Subscription[Any], _Callback], ...] = ()
 
-    def subscribe(self, kind: type, topic: str, callback: _Callback, profile: QoSProfile) -> None:
-        """Calls back with each message and its info (`source_timestamp`, ns, and so on), in the thread that serves."""
-        subscription = self._node.create_subscription(kind, topic, callback, profile, callback_group=self._group)
+    def subscribe(self, kind: type, topic: str, callback: _Callback, profile: QoSProfile, is_raw: bool = False) -> None:
+        """Calls back with each message and its info (`source_timestamp`, ns, and so on), in the thread that serves.
+
+        Args:
+            kind: of the messages.
+            topic: their name.
+            callback: is called.
+            profile: quality of service.
+            is_raw: whether messages come as they are on the wire: bytes, in CDR.
+        """
+        subscription = self._node.create_subscription(
+            kind, topic, callback, profile, callback_group=self._group, raw=is_raw
+        )
         self._served = (*self._served, (subscription, callback))
 
 
@@ -60,7 +70,7 @@ class Polled(_Subscriptions):
         for subscription, callback in self._served:
             with subscription.handle:
                 for _ in range(_MOST_TAKEN):
-                    taken = subscription.handle.take_message(subscription.msg_type, False)
+                    taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
                     if taken is None:
                         break
                     callback(*taken)
@@ -81,9 +91,9 @@ class Streams(_Subscriptions):
         self.failure: BaseException | None = None
         """What ended the thread, if not `stop`."""
 
-    def subscribe(self, kind: type, topic: str, callback: _Callback, profile: QoSProfile) -> None:
+    def subscribe(self, kind: type, topic: str, callback: _Callback, profile: QoSProfile, is_raw: bool = False) -> None:
         """See above; the thread hears of it at once."""
-        super().subscribe(kind, topic, callback, profile)
+        super().subscribe(kind, topic, callback, profile, is_raw)
         self._wake.trigger()
 
     def start(self) -> None:
@@ -128,6 +138,6 @@ class Streams(_Subscriptions):
                 ready = waiting.get_ready_entities("subscription")
                 for subscription, callback in served:
                     if subscription.handle.pointer in ready:
-                        taken = subscription.handle.take_message(subscription.msg_type, False)
+                        taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
                         if taken is not None:
                             callback(*taken)
