@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 
 from vla_ros.errors import SensorError
 from vla_ros.geometry import rotations, se3
-from vla_ros.types import FloatArray, JointCommand, MotionState, RobotState, Verdict
+from vla_ros.types import FloatArray, MotionState, RobotState, Verdict
 
 _S = 1_000_000_000
 
@@ -128,11 +128,6 @@ def to_joint_state(
     if velocities is not None:
         message.velocity = velocities.tolist()
     return message
-
-
-def to_joint_command(command: JointCommand, names: Sequence[str], stamp_ns: int) -> JointState:
-    """What was sent in the tick of a nominal time, for `joint_command`."""
-    return to_joint_state(stamp_ns, names, command.positions, command.velocities)
 
 
 _LEVELS = {
