@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 
 from vla_ros.types import FloatArray
 
@@ -31,7 +31,8 @@ class FixedForm:
     def __init__(self, make: Callable[..., Any], widths: Sequence[int]) -> None:
         self._make = make
         marks = np.split(1.0 / (3.0 + np.arange(sum(widths), dtype=np.float64)), np.cumsum(widths)[:-1])
-        raw = serialize_message(make(_SECOND * _S + _NANOSECOND, *marks))
+        message = make(_SECOND * _S + _NANOSECOND, *marks)
+        raw = serialize_message(message)
         stamp = _STAMP.pack(_SECOND, _NANOSECOND)
         patterns = [mark.tobytes() for mark in marks]
         self._stamp = raw.find(stamp) if raw.count(stamp) else None
@@ -39,7 +40,9 @@ class FixedForm:
         self._buffer = bytearray(raw) if all(raw.count(pattern) == 1 for pattern in patterns) else None
         if self._buffer is not None:
             rows = [mark + 1.0 for mark in marks]
-            if self.fill(7 * _S + 8, *rows) != serialize_message(make(7 * _S + 8, *rows)):
+            # As messages: what bytes lie between two numbers is left to chance.
+            read = deserialize_message(self.fill(7 * _S + 8, *rows), type(message))
+            if read != make(7 * _S + 8, *rows):
                 self._buffer = None
 
     def fill(self, stamp_ns: int, *rows: FloatArray) -> Any:
