@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
-from vla_ros.actions.offset import DecayLaw, GentleOffset, SwiftOffset, SwiftThenGentle, lead_over
+from vla_ros.actions.decay_law import DecayLaw
+from vla_ros.actions.offset import GentleOffset, Offset, SwiftOffset, SwiftThenGentle, lead_over
 from vla_ros.actions.path import OffsetLimits
 from vla_ros.actions.turning import angular_motion, rotvec_rates
 from vla_ros.geometry import rotations
@@ -19,6 +20,14 @@ LAW = DecayLaw(HALF_S)
 # The tool's in the package's filter: 0.8 of 0.5 m/s, 2 m/s^2, 250 m/s^3.
 LIMITS = OffsetLimits(np.full(3, 0.4), np.full(3, 1.6), np.full(3, 200.0))
 ONE = OffsetLimits(np.array([0.25]), np.array([1.0]), np.array([25.0]))
+
+
+def end_of(offset: Offset, dt_s: float) -> float:
+    """The first of a row of times at which it has gone."""
+    time_s = offset.start_s
+    while not offset.has_gone(time_s):
+        time_s += dt_s
+    return time_s
 
 
 def law_by_integration(half_s: float, state: FloatArray, times_s: FloatArray) -> FloatArray:
@@ -124,11 +133,23 @@ def test_offset_keeps_the_limits_of_norms_and_never_jumps(entries: list[float], 
     np.testing.assert_allclose(offset.sample(1.0), state, atol=1e-9)
     dt_s = 0.002
     # Ruckig brings a velocity back that it can't lose within its share of an axis: some percent more, for a moment.
-    path = np.array([offset.sample(1.0 + dt_s * k)[0] for k in range(min(3000, int(offset.end_s / dt_s)))])
+    end_s = end_of(offset, dt_s)
+    path = np.array([offset.sample(time_s)[0] for time_s in np.arange(1.0, min(end_s, 7.0) + 4.0 * dt_s, dt_s)])
     for order, limit in ((1, 0.4), (2, 1.6), (3, 200.0)):
         rate = np.linalg.norm(np.diff(path, order, axis=0), axis=1) / dt_s**order
         assert rate.max(initial=0.0) <= limit * 1.05 + 1e-4
-    np.testing.assert_array_equal(offset.sample(offset.end_s + dt_s), np.zeros((3, 3)))
+    np.testing.assert_array_equal(offset.sample(end_s), np.zeros((3, 3)))
+
+
+def test_when_an_offset_is_asked_changes_nothing_of_its_way() -> None:
+    state = np.array([[0.05, 0.1, 0.0], [0.1, 0.0, 0.0], [0.0, 0.0, 0.3]])
+    asked_each_tick, asked_late = (lead_over(LAW, 0.0, state, LIMITS, is_vector=True) for _ in range(2))
+    times_s = np.arange(0.0, end_of(asked_late, 0.004), 0.004).tolist()
+    forwards = [asked_each_tick.sample(time_s) for time_s in times_s]
+    backwards = [asked_late.sample(time_s) for time_s in reversed(times_s)]
+    np.testing.assert_array_equal(forwards, backwards[::-1])
+    # It was one that goes over to the gentle law: its end is that law's, much later than the swift one's.
+    assert times_s[-1] > 1.5
 
 
 def test_small_gaps_go_gently_and_large_ones_swiftly_until_they_are_small() -> None:
@@ -146,7 +167,7 @@ def test_motion_comes_from_one_side_and_does_not_swing_out(gap_m: float) -> None
     state = np.zeros((3, 3))
     state[0, 0] = gap_m
     offset = lead_over(LAW, 0.0, state, LIMITS, is_vector=True)
-    values = np.array([offset.sample(t)[0, 0] for t in np.arange(0.0, offset.end_s, 0.004)])
+    values = np.array([offset.sample(t)[0, 0] for t in np.arange(0.0, end_of(offset, 0.004), 0.004)])
     # Where the swift one hands over it still brakes: the law lets it pass by a fraction of a millimetre.
     assert values.min() > -3e-4
     assert np.diff(values[values > 0.001]).max() < 0.0

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import ruckig
 
+from vla_ros.actions.decay_law import DecayLaw, norm
 from vla_ros.actions.path import OffsetLimits
 from vla_ros.types import FloatArray
 
@@ -28,79 +29,15 @@ class Offset(Protocol):
 
     Attributes:
         start_s: when it begins.
-        end_s: when it has gone.
     """
 
     start_s: float
-    end_s: float
+
+    def has_gone(self, time_s: float) -> bool:
+        """Whether it has by then."""
 
     def sample(self, time_s: float) -> FloatArray:
         """(3, d) value, first and second derivative; zeros once it has gone."""
-
-
-class DecayLaw:
-    """A linear law e''' = -K (e, e', e'') by which an offset vanishes: little jerk for a given half time.
-
-    Poles at -w / 2 and w (-1 +- i sqrt(3)) / 2: among three poles whose way from rest is straight home, without any
-    turning back, about the least mean square jerk, 0.75 of a quintic's (minimum jerk over a fixed time) with the same
-    half time. Being linear and time-invariant, the law is the same however often it is begun anew in the middle of
-    itself: a stream of chunks can't make it swing.
-
-    Args:
-        half_s: time in which an offset from rest closes to half.
-    """
-
-    # Root of 2 e(t) = 1 for the poles above and w = 1.
-    _half_time = 2.745792
-    _grid_s = 0.2
-    _reach_s = 7.0
-
-    def __init__(self, half_s: float) -> None:
-        self.half_s = half_s
-        w = self._half_time / half_s
-        self._decay, self._turn = -0.5 * w, math.sqrt(0.75) * w
-        self.slowest_per_s = -self._decay
-        self._from_state = np.linalg.inv(self._rows(0.0))
-        # K is (s + w / 2) (s^2 + w s + w^2); at times that leave out no peak by more than some percent.
-        self._K = np.array([0.5 * w**3, 1.5 * w**2, 1.5 * w])
-        times = np.arange(0.0, self._reach_s, self._grid_s) / w
-        rows = np.array([self._rows(t) for t in times.tolist()]) @ self._from_state
-        jerk = -self._K @ rows
-        self._peaks = np.concatenate([rows[:, 1], rows[:, 2], jerk])
-        # The most that each of value, velocity and acceleration at the start can contribute, whatever the others are.
-        self._most: list[list[float]] = np.abs(self._peaks).reshape(3, -1, 3).max(axis=1).tolist()
-
-    def modes(self, state: FloatArray) -> FloatArray:
-        """(3, d) weights of the law's three modes for an offset (3, d) and its rates."""
-        return np.asarray(self._from_state @ state)
-
-    def sample(self, modes: FloatArray, elapsed_s: float) -> FloatArray:
-        """(3, d) the offset and its rates."""
-        return np.asarray(self._rows(elapsed_s) @ modes)
-
-    def rates(self, state: FloatArray) -> FloatArray:
-        """(3, k, d) velocity, acceleration and jerk at k times of an offset's whole way."""
-        return np.asarray((self._peaks @ state).reshape(3, -1, state.shape[1]))
-
-    def keeps_norms(self, state: FloatArray, limits: tuple[float, float, float]) -> bool:
-        """Whether the norms of velocity, acceleration and jerk of an offset (3, 3) keep limits on its whole way."""
-        jerk = (self._K @ state).tolist()
-        if _norm(jerk) > limits[2]:
-            return False
-        x, v, a = map(_norm, state.tolist())
-        if all(a_x * x + a_v * v + a_a * a <= most for (a_x, a_v, a_a), most in zip(self._most, limits, strict=True)):
-            return True
-        rates = self.rates(state)
-        squares = (rates * rates).sum(axis=2).max(axis=1).tolist()
-        return all(square <= limit * limit for square, limit in zip(squares, limits, strict=True))
-
-    def _rows(self, t: float) -> FloatArray:
-        """(3, 3) the modes exp, exp cos and exp sin, and their first and second derivatives."""
-        r, w = self._decay, self._turn
-        size = math.exp(r * t)
-        c, s = size * math.cos(w * t), size * math.sin(w * t)
-        dc, ds = r * c - w * s, w * c + r * s
-        return np.array(((size, c, s), (r * size, dc, ds), (r * r * size, r * dc - w * ds, w * dc + r * ds)))
 
 
 class GentleOffset:
@@ -118,6 +55,10 @@ class GentleOffset:
         largest = max(abs(a) + abs(b) + abs(c) for a, b, c in zip(*self._modes.tolist(), strict=True))
         self.end_s = start_s + (math.log(largest / _GONE) / law.slowest_per_s if largest > _GONE else 0.0)
         self._zero = np.zeros_like(state)
+
+    def has_gone(self, time_s: float) -> bool:
+        """See Offset."""
+        return time_s >= self.end_s
 
     def sample(self, time_s: float) -> FloatArray:
         """See Offset."""
@@ -166,6 +107,10 @@ class SwiftOffset:
         self._zero = np.zeros_like(state)
         self._to_coordinates = None if axes is None else axes.T
 
+    def has_gone(self, time_s: float) -> bool:
+        """See Offset."""
+        return time_s >= self.end_s
+
     def sample(self, time_s: float) -> FloatArray:
         """See Offset."""
         if time_s >= self.end_s:
@@ -175,15 +120,39 @@ class SwiftOffset:
 
 
 class SwiftThenGentle:
-    """A swift offset that goes over to the gentle law as soon as that keeps the limits."""
+    """A swift offset that goes over to the gentle law as soon as that keeps the limits.
 
-    def __init__(self, swift: SwiftOffset, gentle: GentleOffset) -> None:
-        self._swift, self._gentle = swift, gentle
-        self.start_s, self.end_s = swift.start_s, gentle.end_s
+    When that is isn't asked before its time: the first command that follows a chunk shouldn't wait for it.
+
+    Args:
+        swift: the offset.
+        law: the gentle law.
+        limits: (d,) what it may take.
+        is_vector: as in `lead_over`.
+    """
+
+    def __init__(self, swift: SwiftOffset, law: DecayLaw, limits: OffsetLimits, is_vector: bool) -> None:
+        self.start_s = swift.start_s
+        self._swift, self._law, self._limits, self._is_vector = swift, law, limits, is_vector
+        duration_s = swift.end_s - swift.start_s
+        self._untried_s = [swift.start_s + part * duration_s for part in reversed(_HANDOVERS)]
+        self._gentle: GentleOffset | None = None
+
+    def has_gone(self, time_s: float) -> bool:
+        """See Offset."""
+        return self._in_force(time_s).has_gone(time_s)
 
     def sample(self, time_s: float) -> FloatArray:
         """See Offset."""
-        return (self._gentle if time_s >= self._gentle.start_s else self._swift).sample(time_s)
+        return self._in_force(time_s).sample(time_s)
+
+    def _in_force(self, time_s: float) -> Offset:
+        while self._gentle is None and self._untried_s and time_s >= self._untried_s[-1]:
+            tried_s = self._untried_s.pop()
+            reached = self._swift.sample(tried_s)
+            if _keeps(self._law, reached, self._limits, self._is_vector):
+                self._gentle = GentleOffset(self._law, tried_s, reached)
+        return self._swift if self._gentle is None or time_s < self._gentle.start_s else self._gentle
 
 
 class PoseOffset:
@@ -195,8 +164,12 @@ class PoseOffset:
     """
 
     def __init__(self, position: Offset, rotation: Offset) -> None:
+        self.start_s = position.start_s
         self._position, self._rotation = position, rotation
-        self.start_s, self.end_s = position.start_s, max(position.end_s, rotation.end_s)
+
+    def has_gone(self, time_s: float) -> bool:
+        """See Offset."""
+        return self._position.has_gone(time_s) and self._rotation.has_gone(time_s)
 
     def sample(self, time_s: float) -> FloatArray:
         """See Offset."""
@@ -238,12 +211,7 @@ def lead_over(law: DecayLaw, start_s: float, state: FloatArray, limits: OffsetLi
         swift = SwiftOffset(start_s, state, shared, _axes_along(ahead))
     else:
         swift = SwiftOffset(start_s, state, limits)
-    for part in _HANDOVERS:
-        time_s = start_s + part * (swift.end_s - start_s)
-        reached = swift.sample(time_s)
-        if _keeps(law, reached, limits, is_vector):
-            return SwiftThenGentle(swift, GentleOffset(law, time_s, reached))
-    return swift
+    return SwiftThenGentle(swift, law, limits, is_vector)
 
 
 def _keeps(law: DecayLaw, state: FloatArray, limits: OffsetLimits, is_vector: bool) -> bool:
@@ -257,7 +225,7 @@ def _keeps(law: DecayLaw, state: FloatArray, limits: OffsetLimits, is_vector: bo
 def _axes_along(v: FloatArray) -> FloatArray:
     """(3, 3) orthonormal columns, the first along v."""
     along = v.tolist()
-    length = _norm(along)
+    length = norm(along)
     if length < _GONE:
         return np.eye(3)
     # Householder reflection of the axis nearest to v onto it; source: Golub and Van Loan, "Matrix Computations", 5.1.
@@ -268,8 +236,3 @@ def _axes_along(v: FloatArray) -> FloatArray:
     columns = [[(row == column) - scale * w[row] * w[column] for row in range(3)] for column in range(3)]
     columns[0], columns[nearest] = columns[nearest], columns[0]
     return np.array(columns).T
-
-
-def _norm(v: list[float]) -> float:
-    x, y, z = v
-    return math.sqrt(x * x + y * y + z * z)

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Protocol
 
 import numpy as np
 
-from vla_ros.actions.offset import DecayLaw, Offset, PoseOffset, lead_over
+from vla_ros.actions.decay_law import DecayLaw
+from vla_ros.actions.offset import Offset, PoseOffset, lead_over
 from vla_ros.actions.path import OffsetLimits
 from vla_ros.actions.track import NS, Point, Sample, Track
 from vla_ros.actions.turning import Vector, angular_motion, cross, rotvec_rates
@@ -23,9 +23,8 @@ from vla_ros.types import FloatArray
 class Motion(Protocol):
     """What is executed from a seam on."""
 
-    @property
-    def end_ns(self) -> int:
-        """When it comes to rest for good."""
+    def is_over(self, time_ns: int) -> bool:
+        """Whether it has come to rest for good by then."""
 
     def sample(self, time_ns: int) -> Point:
         """The motion at a time."""
@@ -97,10 +96,9 @@ class Averaged:
     def __init__(self, tracks: tuple[Track, ...], decay: float) -> None:
         self.tracks, self._decay = tracks, decay
 
-    @property
-    def end_ns(self) -> int:
+    def is_over(self, time_ns: int) -> bool:
         """See Motion."""
-        return max(track.end_ns for track in self.tracks)
+        return all(track.is_over(time_ns) for track in self.tracks)
 
     def sample(self, time_ns: int) -> Point:
         """See Motion."""
@@ -156,19 +154,17 @@ class Led:
 
     def __init__(self, track: Track, offset: Offset, start_ns: int) -> None:
         self._track, self._offset, self._start_ns = track, offset, start_ns
-        self._gone_ns = start_ns + math.ceil(offset.end_s / NS)
 
-    @property
-    def end_ns(self) -> int:
+    def is_over(self, time_ns: int) -> bool:
         """See Motion."""
-        return max(self._track.end_ns, self._gone_ns)
+        return self._track.is_over(time_ns) and self._offset.has_gone((time_ns - self._start_ns) * NS)
 
     def sample(self, time_ns: int) -> Point:
         """See Motion."""
-        point = self._track.sample(time_ns)
-        if time_ns >= self._gone_ns:
+        point, elapsed_s = self._track.sample(time_ns), (time_ns - self._start_ns) * NS
+        if self._offset.has_gone(elapsed_s):
             return point
-        e = self._offset.sample((time_ns - self._start_ns) * NS)
+        e = self._offset.sample(elapsed_s)
         if point.T_base_tcp is None:
             positions = None if point.positions is None else point.positions + e[0]
             return Point(None, positions, point.velocity + e[1], point.acceleration + e[2])

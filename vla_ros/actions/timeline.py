@@ -113,7 +113,7 @@ class ChunkTimeline:
             return None
         point = motion.sample(time_ns)
         opening = None if self._gripper is None else self._gripper.opening(time_ns)
-        return Sample(*point, opening, time_ns, time_ns >= motion.end_ns)
+        return Sample(*point, opening, time_ns, motion.is_over(time_ns))
 
     def committed(self, now_ns: int, delay_s: float, period_s: float) -> ToolChunk | JointChunk | None:
         """The points that will be executed before an answer to an observation of now can act: a policy that inpaints

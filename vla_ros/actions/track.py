@@ -95,6 +95,10 @@ class Track:
         """Whether it moves the tool, else the joints."""
         return self.R_reference is not None
 
+    def is_over(self, time_ns: int) -> bool:
+        """Whether its last point has passed."""
+        return time_ns >= self.end_ns
+
     def sample(self, time_ns: int) -> Point:
         """The path at a time."""
         value = self._path.sample((time_ns - self.epoch_ns) * NS)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vla_ros.actions.chunk_bytes import ChunkFields, read_chunk_bytes
 from vla_ros.errors import ChunkError
 from vla_ros.geometry import rotations, se3
 from vla_ros.types import FloatArray, JointChunk, JointTarget, ToolChunk, ToolTarget
@@ -40,17 +41,12 @@ def from_transform(message: Any) -> FloatArray:
     return se3.make_pose(np.array([p.x, p.y, p.z]), rotations.quat_xyzw_to_matrix(np.array([q.x, q.y, q.z, q.w])))
 
 
-def from_transforms(messages: Sequence[Any]) -> FloatArray:
-    """Some of geometry_msgs/Transform to (n, 4, 4), for little more than one of them costs.
+def from_rows(values: FloatArray) -> FloatArray:
+    """(n, 7) translations and rotations (quat_xyzw) to (n, 4, 4).
 
     Raises:
         ValueError: if a rotation is none.
     """
-    rows = []
-    for message in messages:
-        p, q = message.translation, message.rotation
-        rows.append((p.x, p.y, p.z, q.x, q.y, q.z, q.w))
-    values = np.array(rows)
     return se3.make_pose(values[:, :3], rotations.quat_xyzw_to_matrix(values[:, 3:]))
 
 
@@ -60,41 +56,66 @@ def from_tool_chunk_message(message: Any, source: str, tcp_frame: str, base_fram
     Raises:
         ChunkError: naming the field that is missing, non-finite, out of range or not understood.
     """
-    names = list(message.joint_names)
+    names, frame_id = list(message.joint_names), message.header.frame_id
+    frame = _tool_frame(names, frame_id, source, tcp_frame, base_frame)
+    for index, point in enumerate(message.points):
+        if len(point.transforms) != len(names):
+            raise ChunkError(
+                f"chunk of {source}: point {index} has {len(point.transforms)} transforms for joint_names {names}"
+            )
+    rows = [[_row(transform) for transform in point.transforms] for point in message.points]
+    times_s = [duration_s(point.time_from_start) for point in message.points]
+    return _tool_chunk(
+        ChunkFields(to_ns(message.header.stamp), frame_id, names, np.array(rows), times_s), frame, source
+    )
+
+
+def from_tool_chunk_bytes(raw: bytes, source: str, tcp_frame: str, base_frame: str) -> ToolChunk | None:
+    """The same from the message's bytes; None where they are laid out as ours never are.
+
+    Raises:
+        ChunkError: as above.
+    """
+    fields = read_chunk_bytes(raw)
+    if fields is None:
+        return None
+    return _tool_chunk(fields, _tool_frame(fields.names, fields.frame_id, source, tcp_frame, base_frame), source)
+
+
+def _tool_frame(names: list[str], frame_id: str, source: str, tcp_frame: str, base_frame: str) -> str:
     where = f"chunk of {source}"
     if not names or names[0] not in (TCP_DELTA, TCP_ABSOLUTE) or set(names[1:]) - {GRIPPER, ANCHOR}:
         raise ChunkError(f"{where}: joint_names {names}; must be tcp_delta or tcp, then gripper and anchor where given")
     if len(set(names)) != len(names):
         raise ChunkError(f"{where}: joint_names {names} name one thing twice")
-    frame_id = message.header.frame_id
-    if names[0] == TCP_ABSOLUTE or frame_id == base_frame:
-        if frame_id != base_frame:
-            raise ChunkError(f"{where}: absolute poses in frame {frame_id!r}; must be in the base frame {base_frame!r}")
-        frame = "absolute" if names[0] == TCP_ABSOLUTE else "base"
-    elif frame_id == tcp_frame:
-        frame = "tcp"
-    else:
+    if names[0] == TCP_ABSOLUTE and frame_id != base_frame:
+        raise ChunkError(f"{where}: absolute poses in frame {frame_id!r}; must be in the base frame {base_frame!r}")
+    if frame_id not in (base_frame, tcp_frame):
         raise ChunkError(
             f"{where}: frame_id {frame_id!r}; must be the tcp's {tcp_frame!r} or the base's {base_frame!r}"
         )
-    times_s = _chunk_times(message, where)
-    columns = []
-    for index, point in enumerate(message.points):
-        if len(point.transforms) != len(names):
-            raise ChunkError(f"{where}: point {index} has {len(point.transforms)} transforms for joint_names {names}")
-        columns.append(point.transforms)
-    openings = None
-    if GRIPPER in names:
-        place = names.index(GRIPPER)
-        openings = _check_openings(np.array([transforms[place].translation.x for transforms in columns]), where)
+    if names[0] == TCP_ABSOLUTE:
+        return "absolute"
+    return "base" if frame_id == base_frame else "tcp"
+
+
+def _tool_chunk(fields: ChunkFields, frame: str, source: str) -> ToolChunk:
+    where, names, values = f"chunk of {source}", fields.names, fields.transforms
+    times_s = _check_times(fields.times_s, where)
+    openings = _check_openings(values[:, names.index(GRIPPER), 0], where) if GRIPPER in names else None
     try:
-        T = from_transforms([transforms[0] for transforms in columns])
-        anchor = from_transform(columns[0][names.index(ANCHOR)]) if ANCHOR in names else None
+        T = from_rows(values[:, 0])
+        anchor = from_rows(values[:1, names.index(ANCHOR)])[0] if ANCHOR in names else None
     except ValueError as error:
         raise ChunkError(f"{where}: {error}") from error
     if not np.all(np.isfinite(T)) or (anchor is not None and not np.all(np.isfinite(anchor))):
         raise ChunkError(f"{where}: a transform isn't finite")
-    return ToolChunk(to_ns(message.header.stamp), frame, T, openings, times_s, source, anchor)
+    return ToolChunk(fields.stamp_ns, frame, T, openings, times_s, source, anchor)
+
+
+def _row(transform: Any) -> tuple[float, ...]:
+    p, q = transform.translation, transform.rotation
+    return p.x, p.y, p.z, q.x, q.y, q.z, q.w
 
 
 def from_joint_chunk_message(message: Any, source: str, joint_names: Sequence[str]) -> JointChunk:
@@ -111,7 +132,7 @@ def from_joint_chunk_message(message: Any, source: str, joint_names: Sequence[st
         raise ChunkError(
             f"{where}: joint_names {names}; must be each of {list(joint_names)} once, and {GRIPPER} if wanted"
         )
-    times_s = _chunk_times(message, where)
+    times_s = _check_times([duration_s(point.time_from_start) for point in message.points], where)
     index = [names.index(name) for name in joint_names]
     rows = []
     for number, point in enumerate(message.points):
@@ -162,10 +183,9 @@ def from_joint_target_message(message: Any, joint_names: Sequence[str]) -> Joint
     return JointTarget(chunk.stamp_ns, chunk.positions[0], velocities[index], opening)
 
 
-def _chunk_times(message: Any, where: str) -> FloatArray:
-    if not message.points:
+def _check_times(times_s: list[float], where: str) -> FloatArray:
+    if not times_s:
         raise ChunkError(f"{where} has no points")
-    times_s = [duration_s(point.time_from_start) for point in message.points]
     if times_s[0] < 0.0 or any(b <= a for a, b in pairwise(times_s)):
         raise ChunkError(f"{where}: time_from_start {times_s} must be at least 0 and increase")
     return np.array(times_s)

@@ -56,14 +56,14 @@ class ChunkIntake:
         self._sources.add(source)
         base, tcp = self._robot.base_frame, self._robot.tcp_frame
         read_tool = functools.partial(
-            chunk_messages.from_tool_chunk_message, source=source, tcp_frame=tcp, base_frame=base
+            chunk_messages.from_serialised_tool_chunk, source=source, tcp_frame=tcp, base_frame=base
         )
         read_joint = functools.partial(
             chunk_messages.from_joint_chunk_message, source=source, joint_names=self._robot.joint_names
         )
         tool_topic, joint_topic = _topics(source)
         on_tool, on_joint = (functools.partial(self._take, read) for read in (read_tool, read_joint))
-        self._streams.subscribe(MultiDOFJointTrajectory, tool_topic, on_tool, SENSOR)
+        self._streams.subscribe(MultiDOFJointTrajectory, tool_topic, on_tool, SENSOR, is_raw=True)
         self._streams.subscribe(JointTrajectory, joint_topic, on_joint, SENSOR)
 
     def topics(self, source: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from geometry_msgs.msg import Transform, Twist
+from rclpy.serialization import deserialize_message
 from trajectory_msgs.msg import (
     JointTrajectory,
     JointTrajectoryPoint,
@@ -20,14 +21,17 @@ from vla_ros.actions.wire import (
     from_joint_chunk_message,
     from_joint_target_message,
     from_target_message,
+    from_tool_chunk_bytes,
     from_tool_chunk_message,
 )
+from vla_ros.errors import ChunkError
 from vla_ros.nodes.messages import header, to_duration, to_transform
 from vla_ros.types import JointChunk, JointTarget, ToolChunk, ToolTarget
 
 __all__ = [
     "from_joint_chunk_message",
     "from_joint_target_message",
+    "from_serialised_tool_chunk",
     "from_target_message",
     "from_tool_chunk_message",
     "to_joint_chunk_message",
@@ -56,6 +60,22 @@ def to_tool_chunk_message(chunk: ToolChunk, tcp_frame: str, base_frame: str) -> 
             MultiDOFJointTrajectoryPoint(transforms=transforms, time_from_start=to_duration(float(time_s)))
         )
     return message
+
+
+def from_serialised_tool_chunk(raw: bytes, source: str, tcp_frame: str, base_frame: str) -> ToolChunk:
+    """Reads and checks a tool chunk as it is on the wire.
+
+    Raises:
+        ChunkError: naming what is wrong, or that it isn't such a message.
+    """
+    chunk = from_tool_chunk_bytes(raw, source, tcp_frame, base_frame)
+    if chunk is not None:
+        return chunk
+    try:
+        message = deserialize_message(raw, MultiDOFJointTrajectory)
+    except Exception as error:
+        raise ChunkError(f"chunk of {source} isn't a MultiDOFJointTrajectory: {error}") from error
+    return from_tool_chunk_message(message, source, tcp_frame, base_frame)
 
 
 def to_joint_chunk_message(chunk: JointChunk, joint_names: Sequence[str]) -> JointTrajectory:

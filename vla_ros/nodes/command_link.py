@@ -12,8 +12,10 @@ from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.control.sending import Content, JointPoints, Sending
 from vla_ros.nodes import command_messages, messages
+from vla_ros.nodes.fixed_form import FixedForm
 from vla_ros.nodes.runtime import RELIABLE
 from vla_ros.robots.config import CommandConfig, RobotConfig
+from vla_ros.types import FloatArray
 
 _OPENING_STEP = 0.005
 
@@ -35,6 +37,9 @@ class CommandLink:
         }
         self._publish_content = forms.get(config.interface, self._publish_numbers)
         self._robot = robot
+        joints = len(robot.joint_names)
+        self._command_form = FixedForm(self._make_joint_command, (joints, joints))
+        self._numbers_form = FixedForm(lambda _stamp_ns, numbers: Float64MultiArray(data=numbers.tolist()), (joints,))
         self._arm = node.create_publisher(kind, config.topic, RELIABLE)
         self._joint_command = node.create_publisher(JointState, "joint_command", RELIABLE)
         self._gripper = None if robot.gripper is None else node.create_publisher(Float64, "gripper/command", RELIABLE)
@@ -50,7 +55,7 @@ class CommandLink:
         """Sends what leaves in the tick of a stamp."""
         self._publish_content(sending.content, stamp_ns)
         for tick_ns, command in sending.ticks:
-            self._joint_command.publish(messages.to_joint_command(command, self._robot.joint_names, tick_ns))
+            self._joint_command.publish(self._command_form.fill(tick_ns, command.positions, command.velocities))
         opening = sending.ticks[-1][1].gripper_opening if sending.ticks else None
         if self._gripper is None or opening is None:
             return
@@ -60,7 +65,10 @@ class CommandLink:
 
     def _publish_numbers(self, content: Content, _stamp_ns: int) -> None:
         if content is not None and not isinstance(content, JointPoints):
-            self._arm.publish(Float64MultiArray(data=content.tolist()))
+            self._arm.publish(self._numbers_form.fill(0, content))
+
+    def _make_joint_command(self, stamp_ns: int, positions: FloatArray, velocities: FloatArray) -> JointState:
+        return messages.to_joint_state(stamp_ns, self._robot.joint_names, positions, velocities)
 
     def _publish_points(self, content: Content, _stamp_ns: int) -> None:
         if isinstance(content, JointPoints):

@@ -13,12 +13,11 @@ from std_msgs.msg import Header
 
 from vla_ros.actions.wire import duration_s as duration_s
 from vla_ros.actions.wire import from_transform as from_transform
-from vla_ros.actions.wire import from_transforms as from_transforms
 from vla_ros.actions.wire import to_ns as to_ns
 from vla_ros.errors import SensorError
 from vla_ros.geometry import rotations
 from vla_ros.robots.state_buffer import find_joints
-from vla_ros.types import FloatArray, JointCommand, MotionState, RobotState, Verdict
+from vla_ros.types import FloatArray, MotionState, RobotState, Verdict
 
 _S = 1_000_000_000
 
@@ -97,11 +96,6 @@ def to_joint_state(
     if velocities is not None:
         message.velocity = velocities.tolist()
     return message
-
-
-def to_joint_command(command: JointCommand, names: Sequence[str], stamp_ns: int) -> JointState:
-    """What was sent in the tick of a nominal time, for `joint_command`."""
-    return to_joint_state(stamp_ns, names, command.positions, command.velocities)
 
 
 _LEVELS = {

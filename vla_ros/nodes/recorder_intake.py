@@ -66,7 +66,7 @@ class RecorderIntake:
         self._fixed = {node.resolve_topic_name(topic.name): topic for topic in fixed_topics(rig)}
         # The namespace, as remapping leaves it.
         self._prefix = node.resolve_topic_name("policies/x/observed").removesuffix("policies/x/observed")
-        self._polled = Polled(node, is_raw=True, most=DEPTH)
+        self._polled = Polled(node, most=DEPTH)
         self._heard: dict[str, _Heard] = {}
         self._arrived: list[tuple[int, _Heard, bytes]] = []
         self._latched: dict[str, list[bytes]] = {}
@@ -159,7 +159,7 @@ class RecorderIntake:
             if heard.is_new(info):
                 self._arrived.append((self._stamp_ns(info), heard, data))
 
-        self._polled.subscribe(_message_class(kind), name, take, profile)
+        self._polled.subscribe(_message_class(kind), name, take, profile, is_raw=True)
 
     def _stamp_ns(self, info: dict[str, Any]) -> int:
         clock = self._node.get_clock()

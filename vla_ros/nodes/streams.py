@@ -46,9 +46,19 @@ class _Subscriptions:
         self._group = _ServedElsewhere()
         self._served: tuple[tuple[Subscription[Any], _Callback], ...] = ()
 
-    def subscribe(self, kind: type, topic: str, callback: _Callback, profile: QoSProfile) -> None:
-        """Calls back with each message and its info (`source_timestamp`, ns, and so on), in the thread that serves."""
-        subscription = self._node.create_subscription(kind, topic, callback, profile, callback_group=self._group)
+    def subscribe(self, kind: type, topic: str, callback: _Callback, profile: QoSProfile, is_raw: bool = False) -> None:
+        """Calls back with each message and its info (`source_timestamp`, ns, and so on), in the thread that serves.
+
+        Args:
+            kind: of the messages.
+            topic: their name.
+            callback: is called.
+            profile: quality of service.
+            is_raw: whether messages come as they are on the wire: bytes, in CDR.
+        """
+        subscription = self._node.create_subscription(
+            kind, topic, callback, profile, callback_group=self._group, raw=is_raw
+        )
         self._served = (*self._served, (subscription, callback))
 
 
@@ -57,20 +67,19 @@ class Polled(_Subscriptions):
 
     Args:
         node: subscribes.
-        is_raw: whether messages are handed on serialised, as bytes.
         most: taken of a subscription at a time.
     """
 
-    def __init__(self, node: Node, *, is_raw: bool = False, most: int = _MOST_TAKEN) -> None:
+    def __init__(self, node: Node, *, most: int = _MOST_TAKEN) -> None:
         super().__init__(node)
-        self._is_raw, self._most = is_raw, most
+        self._most = most
 
     def take(self) -> None:
         """Serves what has come, as much as a queue can hold. One thread only."""
         for subscription, callback in self._served:
             with subscription.handle:
                 for _ in range(self._most):
-                    taken = subscription.handle.take_message(subscription.msg_type, self._is_raw)
+                    taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
                     if taken is None:
                         break
                     callback(*taken)
@@ -91,9 +100,9 @@ class Streams(_Subscriptions):
         self.failure: BaseException | None = None
         """What ended the thread, if not `stop`."""
 
-    def subscribe(self, kind: type, topic: str, callback: _Callback, profile: QoSProfile) -> None:
+    def subscribe(self, kind: type, topic: str, callback: _Callback, profile: QoSProfile, is_raw: bool = False) -> None:
         """See above; the thread hears of it at once."""
-        super().subscribe(kind, topic, callback, profile)
+        super().subscribe(kind, topic, callback, profile, is_raw)
         self._wake.trigger()
 
     def start(self) -> None:
@@ -138,6 +147,6 @@ class Streams(_Subscriptions):
                 ready = waiting.get_ready_entities("subscription")
                 for subscription, callback in served:
                     if subscription.handle.pointer in ready:
-                        taken = subscription.handle.take_message(subscription.msg_type, False)
+                        taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
                         if taken is not None:
                             callback(*taken)

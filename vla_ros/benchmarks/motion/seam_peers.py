@@ -34,9 +34,8 @@ class _Fading:
     def __init__(self, old: Motion, new: Track, start_ns: int, full_ns: int) -> None:
         self.old, self.new, self.start_ns, self.full_ns = old, new, start_ns, full_ns
 
-    @property
-    def end_ns(self) -> int:
-        return max(self.full_ns, self.new.end_ns)
+    def is_over(self, time_ns: int) -> bool:
+        return time_ns >= self.full_ns and self.new.is_over(time_ns)
 
     def sample(self, time_ns: int) -> Point:
         if time_ns >= self.full_ns:
@@ -63,9 +62,8 @@ class _Mixed:
     def __init__(self, tracks: tuple[Track, ...]) -> None:
         self.tracks = tracks
 
-    @property
-    def end_ns(self) -> int:
-        return self.tracks[-1].end_ns
+    def is_over(self, time_ns: int) -> bool:
+        return self.tracks[-1].is_over(time_ns)
 
     def sample(self, time_ns: int) -> Point:
         speaking = [track for track in self.tracks if time_ns <= track.end_ns] or [self.tracks[-1]]
