@@ -16,9 +16,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from scipy.spatial.transform import Rotation
 from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectoryPoint
 
+from vla_ros.actions.chunk_bytes import read_chunk_bytes
 from vla_ros.errors import ChunkError
 from vla_ros.nodes import chunk_messages
-from vla_ros.actions.chunk_bytes import read_chunk_bytes
 from vla_ros.types import ToolChunk
 
 pytestmark = pytest.mark.ros

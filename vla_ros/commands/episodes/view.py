@@ -49,9 +49,8 @@ def run(args: argparse.Namespace) -> int:
 
     path = locate_episode(args.episode, args.folder)
     with packages_for("vla-ros episodes view"):
-        from vla_ros.recording.reading import read_episode
-
         from vla_ros.evaluation.episode_page import INDEX, write_page
+        from vla_ros.recording.reading import read_episode
     from vla_ros.robots.model import RobotModel
 
     episode = read_episode(path)
