@@ -85,6 +85,7 @@ def _string(raw: bytes, place: int) -> tuple[str, int]:
     """A string and where the next number of four bytes lies."""
     (length,) = struct.unpack_from("<I", raw, place)
     end = place + 4 + length
-    if length == 0 or end > len(raw) or raw[end - 1] != 0:
+    # The first zero ends it, for whoever reads it as C does.
+    if length == 0 or end > len(raw) or raw.find(b"\0", place + 4) != end - 1:
         raise ValueError("no string")
     return raw[place + 4 : end - 1].decode(), 4 + -(-(end - 4) // 4) * 4
