@@ -84,7 +84,11 @@ def plan_grid(episode: RecordedEpisode, contract: Contract, arm: RecordedArm, to
     repeated = sum(step.stamp_ns == before.stamp_ns for piece in pieces for before, step in pairwise(piece))
     if repeated:
         camera = contract.observation.images[contract.observation.reference].camera
-        text = f"{repeated} of {count} frames repeat an image: the grid is finer than the camera's rate"
+        rate_hz = 1e9 / float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.0
+        text = (
+            f"{repeated} of {count} frames repeat the image before: the camera gives {rate_hz:.3g} Hz, the grid asks "
+            f"for {1e9 / period_ns:.3g} Hz"
+        )
         findings.append(Finding("repeated", camera, text, None, repeated))
     return Plan(tuple(pieces), tuple(findings), gaps)
 
