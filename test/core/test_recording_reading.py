@@ -371,9 +371,10 @@ def test_joints_in_another_order_are_sorted_by_name(tmp_path) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_left_out_and_told(tmp_path, bad) -> None:
     def spoil(index: int, each: Message) -> Message:
-        if index == 30:
-            each.message.position[2] = bad
-        return each
+        stamp_ns = SHORT.state_stamps()[index]
+        q = SHORT.q(stamp_ns)
+        q[2] = bad if index == 30 else q[2]
+        return dataclasses.replace(each, message=joint_state(stamp_ns, SHORT.robot.joint_names, q))
 
     episode = read_episode(changed("joint_states", spoil).write(tmp_path / "bag"))
     assert len(episode.joint_positions) == 60
