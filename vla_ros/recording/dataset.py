@@ -42,7 +42,7 @@ it."""
 IS_PADDING = "is_padding"
 """The action lies after the recording's end, and the last one stands for it."""
 IS_IDLE, IS_OUTLIER, IS_JUMP, IS_DUPLICATE = "is_idle", "is_outlier", "is_jump", "is_duplicate"
-"""What cleaning found: nothing moves; a value far from its neighbours'; a stamp that leaps, or frames dropped before it;
+"""What cleaning found: nothing moves; a value far from its neighbours; a stamp that leaps, or frames dropped before it;
 the reference image of the frame before once more."""
 
 
