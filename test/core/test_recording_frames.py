@@ -389,3 +389,14 @@ def test_bag_of_which_nobody_knows_the_gripper_makes_no_frames_with_one(tmp_path
 
     with pytest.raises(DatasetError, match="gripper"):
         make_frames(read(EpisodeBag(duration_s=0.6, mend=mend), tmp_path), load_contract("openvla_bridge"))
+
+
+def test_frames_begin_when_the_gripper_has_spoken(tmp_path) -> None:
+    def mend(messages: list[Message]) -> list[Message]:
+        return [m for m in messages if m.topic != "/gripper/state" or m.received_ns > START + S // 2]
+
+    _, frames = make_frames(read(EpisodeBag(duration_s=1.5, mend=mend), tmp_path), TOOL)
+    stamps = frames.columns["stamp_ns"][:, 0]
+    assert START + S // 2 < stamps[0] < START + 0.6 * S
+    (start,) = [each for each in frames.attributes["findings"] if each["kind"] == "start"]
+    assert "gripper's opening is unknown" in start["text"]
