@@ -6,6 +6,7 @@ Nothing of vla_ros's reading is used here, so that what is read can be held agai
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -191,6 +192,13 @@ def write_bag(
     return folder
 
 
+_MADE: dict[str, list[Message]] = {}
+
+
+def _as_it_is(messages: list[Message]) -> list[Message]:
+    return messages
+
+
 @dataclasses.dataclass
 class EpisodeBag:
     """An episode in closed form; change what a test is about, then `write`.
@@ -226,10 +234,10 @@ class EpisodeBag:
     contracts: dict[str, Any] = dataclasses.field(default_factory=dict)
     outcome: Any = "success"
     number: int = 12
-    mend: Callable[[list[Message]], list[Message]] = lambda messages: messages
+    mend: Callable[[list[Message]], list[Message]] = _as_it_is
 
     def __post_init__(self) -> None:
-        self.model = RobotModel.from_config(self.robot)
+        self.model = _model(self.robot.name)
 
     @property
     def info(self) -> EpisodeInfo:
@@ -277,7 +285,13 @@ class EpisodeBag:
         return [START_NS + round(k * S / self.states_hz) for k in range(round(self.duration_s * self.states_hz) + 1)]
 
     def messages(self) -> list[Message]:
-        """All of them, before `mend`."""
+        """All of them, before `mend`; not to be written into, since they are kept."""
+        key = repr(dataclasses.replace(self, mend=_as_it_is))
+        if key not in _MADE:
+            _MADE[key] = self._make_messages()
+        return list(_MADE[key])
+
+    def _make_messages(self) -> list[Message]:
         space = f"/{self.namespace}" if self.namespace else ""
         found: list[Message] = []
 
@@ -334,6 +348,11 @@ class EpisodeBag:
         write_bag(folder, self.mend(self.messages()), **options)
         write_info(self.info, folder)
         return folder
+
+
+@functools.lru_cache
+def _model(robot: str) -> RobotModel:
+    return RobotModel.from_config(load_robot(robot))
 
 
 def _grip(opening: float) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from vla_ros.errors import MissingDependencyError, RecordingError
 
 try:
-    from rosbags.interfaces import Connection, MessageDefinitionFormat
+    from rosbags.interfaces import Connection, MessageDefinitionFormat, Nodetype
     from rosbags.rosbag2 import Reader
     from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 except ImportError as error:
@@ -69,7 +69,7 @@ class Bag:
         for connection in self._connections:
             self.fields.update(_definitions(connection))
         self._types = get_typestore(Stores.EMPTY)
-        self._types.register(self.fields)
+        self._types.register(_needed({connection.msgtype for connection in self._connections}, self.fields))
         self.topics = self._list_topics()
 
     def raw(
@@ -185,6 +185,22 @@ def _definitions(connection: Connection) -> dict[str, Any]:
     except Exception:
         return {}
     return {}
+
+
+def _needed(kinds: set[str], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Definitions of some types, and of all that they are made of."""
+    found: dict[str, Any] = {}
+    left = list(kinds)
+    while left:
+        kind = left.pop()
+        if kind in found or kind not in fields:
+            continue
+        found[kind] = fields[kind]
+        for _, (node, what) in fields[kind][1]:
+            inner_node, inner = what[0] if node in (Nodetype.ARRAY, Nodetype.SEQUENCE) else (node, what)
+            if inner_node == Nodetype.NAME:
+                left.append(inner)
+    return found
 
 
 def _name(error: BaseException) -> str:

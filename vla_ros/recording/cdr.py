@@ -82,6 +82,8 @@ def tabulate(messages: Sequence[bytes], fields: Mapping[str, Any], kind: str) ->
     for index, message in enumerate(messages):
         by_length.setdefault(len(message), []).append(index)
     for length, indices in by_length.items():
+        if length < _HEADER:
+            continue
         data = np.frombuffer(b"".join(messages[index] for index in indices), np.uint8).reshape(-1, length)
         rows = np.array(indices, dtype=np.intp)
         while len(rows):

@@ -21,25 +21,29 @@ IMAGES = "observation.images."
 contract does to an image is done by who loads it, so that one dataset serves several."""
 ACTION = "action"
 """The executed target a period after the frame's stamp, absolute: tcp in base (position, quat_xyzw) or joints, then the
-gripper's opening where the contract has one. With the label `measured_next`, what was measured then."""
+gripper's opening where the contract has one. With the label `measured_next`, where the arm was measured then; the
+gripper is the one wanted all the same, as in Bridge. Quaternions go on from frame to frame without changing sides."""
 POLICY_ACTION, HAS_POLICY_ACTION = "policy_action", "has_policy_action"
-"""What the selected policy itself wanted then, in the same form; NaN where it said nothing, and the flag is False."""
+"""What the selected source itself wanted then, before the filter, in the same form; NaN where it said nothing that
+reaches that time, and the flag is False. The source may be a person (`source`)."""
 STAMP = "stamp_ns"
 """Exposure of the reference camera's image: the true time of the frame. LeRobot's `timestamp` is the grid's."""
 TCP_POSE, JOINT_POSITIONS = "tcp_pose", "joint_positions"
 """Measured at the stamp: tcp in base (position, quat_xyzw), and the joints in the robot YAML's order, rad."""
 SOURCE = "source"
-"""Who had the arm: a policy's name, `teleop`, or empty for nobody."""
+"""Who had the arm at the action's time: a policy's name, `teleop`, or empty for nobody."""
 IS_INTERVENTION = "is_intervention"
-"""A person had the arm in an episode in which a policy had it before."""
+"""A person had the arm at the action's time, in an episode in which a policy had it before."""
 IS_FILTERED = "is_filtered"
 """A limit acted between the stamp and the action's time."""
 IS_HELD = "is_held"
-"""Nobody moved the arm then: holding, stopped or in a fault."""
+"""Nobody moved the arm at the action's time: holding, stopped or in a fault. The action is where the last command left
+it."""
 IS_PADDING = "is_padding"
 """The action lies after the recording's end, and the last one stands for it."""
-IS_IDLE, IS_OUTLIER, IS_JUMP = "is_idle", "is_outlier", "is_jump"
-"""What cleaning found: nothing moves, a value far outside the others', a stamp that leaps."""
+IS_IDLE, IS_OUTLIER, IS_JUMP, IS_DUPLICATE = "is_idle", "is_outlier", "is_jump", "is_duplicate"
+"""What cleaning found: nothing moves; a value far from its neighbours; a stamp that leaps, or frames dropped before it;
+the reference image of the frame before once more."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,13 @@ class FrameImages:
             column.name: image_indices(piece, column.name.removeprefix(IMAGES)) for column in schema.images
         }
         self.findings = [
-            Finding("absent", name, f"{count} of {len(indices)} frames have a black image, as the contract allows")
+            Finding(
+                "absent",
+                name,
+                f"{count} of {len(indices)} frames have a black image, as the contract allows",
+                None,
+                count,
+            )
             for name, indices in self._indices.items()
             if (count := int(np.count_nonzero(indices == NOBODY)))
         ]

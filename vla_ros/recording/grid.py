@@ -12,8 +12,12 @@ import numpy as np
 from vla_ros.contract import Contract
 from vla_ros.errors import DatasetError, SensorError
 from vla_ros.observation.assembly import choose_companion
+from vla_ros.observation.state_vector import write_state
 from vla_ros.recording.arm import RecordedArm
 from vla_ros.recording.recorded import Finding, RecordedEpisode, StampArray
+from vla_ros.robots.state_buffer import StampOutsideBufferError
+
+_ANYWHERE = np.eye(4)
 
 NOBODY = -1
 """Stands for the index of an image that is absent and may be."""
@@ -84,7 +88,11 @@ def plan_grid(episode: RecordedEpisode, contract: Contract, arm: RecordedArm, to
     repeated = sum(step.stamp_ns == before.stamp_ns for piece in pieces for before, step in pairwise(piece))
     if repeated:
         camera = contract.observation.images[contract.observation.reference].camera
-        text = f"{repeated} of {count} frames repeat an image: the grid is finer than the camera's rate"
+        rate_hz = 1e9 / float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.0
+        text = (
+            f"{repeated} of {count} frames repeat the image before: the camera gives {rate_hz:.3g} Hz, the grid asks "
+            f"for {1e9 / period_ns:.3g} Hz"
+        )
         findings.append(Finding("repeated", camera, text, None, repeated))
     return Plan(tuple(pieces), tuple(findings), gaps)
 
@@ -125,9 +133,12 @@ class _Chooser:
                 return f"camera {image.camera} has no image within {self._spec.max_skew_s:g} s before the reference's"
             images[name] = NOBODY if companion is None else companion
         try:
-            self._arm.states_around(found_ns)
-        except SensorError:
+            state = self._arm.state_at(found_ns)
+            write_state(self._spec, state, _ANYWHERE, self._arm.commanded_opening(found_ns))
+        except StampOutsideBufferError:
             return "there is no joint state near the image"
+        except SensorError as error:
+            return str(error)
         return Step(grid_ns, found_ns, images)
 
 

@@ -114,9 +114,8 @@ def _told(
 def _compared(info: EpisodeInfo, folder: Path, rig: Rig | None, robot: RobotConfig | None) -> EpisodeInfo:
     if rig is not None and rig != info.rig:
         lines = set(describe(rig).splitlines()) ^ set(describe(info.rig).splitlines())
-        raise RecordingError(
-            f"{folder}: was recorded in rig {info.rig.name}, not in {rig.name} as given: {'; '.join(sorted(lines)[:6])}"
-        )
+        few = "; ".join(sorted(lines, key=lambda line: (line.partition(":")[0].count("."), line))[:6])
+        raise RecordingError(f"{folder}: was recorded in rig {info.rig.name}, not in {rig.name} as given: {few}")
     if robot is not None and robot.name != Path(info.robot).stem:
         raise RecordingError(f"{folder}: is of robot {info.robot}, not of {robot.name}")
     return info
