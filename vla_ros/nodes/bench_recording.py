@@ -39,6 +39,7 @@ class Recorded:
     Attributes:
         published: messages by topic.
         recorded: different ones of these in the bag.
+        first_missing: numbers of the first that aren't there, by topic.
         recorded_twice: that are there more than once, or weren't published.
         asked_hz: rates by topic.
         published_s: how long it was published.
@@ -50,6 +51,7 @@ class Recorded:
 
     published: dict[str, int]
     recorded: dict[str, int]
+    first_missing: dict[str, list[int]]
     recorded_twice: int
     asked_hz: dict[str, float]
     published_s: float
@@ -104,10 +106,12 @@ def measure(folder: Path, seconds: float, on_progress: Callable[[float], None]) 
         time.sleep(1.0)
         caller.call("episode/success")
     said = json.loads(_text(folder / "published.json"))
-    recorded, twice = _read(episodes / "episode_000000", said["counts"])
+    recorded, missing, twice = _read(episodes / "episode_000000", said["counts"])
     size = sum(path.stat().st_size for path in (episodes / "episode_000000").iterdir())
     cpu_s = [late - early for early, late in zip(before, after, strict=True)]
-    return Recorded(said["counts"], recorded, twice, ASKED_HZ, said["seconds"], wall_s, cpu_s[0], cpu_s[1], size)
+    return Recorded(
+        said["counts"], recorded, missing, twice, ASKED_HZ, said["seconds"], wall_s, cpu_s[0], cpu_s[1], size
+    )
 
 
 def _write_rig(folder: Path) -> Path:
@@ -121,8 +125,8 @@ def _write_rig(folder: Path) -> Path:
     return path
 
 
-def _read(folder: Path, published: dict[str, int]) -> tuple[dict[str, int], int]:
-    """How many different messages there are of each topic, and how many that shouldn't be."""
+def _read(folder: Path, published: dict[str, int]) -> tuple[dict[str, int], dict[str, list[int]], int]:
+    """How many different messages there are of each topic, the first missing ones, and how many shouldn't be there."""
     seen: dict[str, set[int]] = {topic: set() for topic in published}
     wrong = 0
     with Reader(folder) as reader:
@@ -133,7 +137,8 @@ def _read(folder: Path, published: dict[str, int]) -> tuple[dict[str, int], int]
             number = number_of(data)
             wrong += number in seen[topic] or number >= published[topic]
             seen[topic].add(number)
-    return {topic: len(numbers) for topic, numbers in seen.items()}, wrong
+    missing = {topic: sorted(set(range(published[topic])) - numbers)[:100] for topic, numbers in seen.items()}
+    return {topic: len(numbers) for topic, numbers in seen.items()}, missing, wrong
 
 
 def _text(path: Path) -> str:

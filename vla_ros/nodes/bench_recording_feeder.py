@@ -7,13 +7,14 @@ import sys
 import time
 from pathlib import Path
 
-from vla_ros.nodes.runtime import RELIABLE, required_parameter  # isort: skip # Settles the environment before rclpy.
+from vla_ros.nodes.runtime import required_parameter  # isort: skip # Settles the environment before rclpy.
 
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Transform, Twist
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectoryPoint
@@ -32,6 +33,11 @@ def number_of(data: bytes | memoryview) -> int:
     """The number in a message's frame_id, which is near its beginning."""
     begin = bytes(data[:400]).index(MARK) + len(MARK)
     return int(bytes(data[begin : begin + _DIGITS]))
+
+
+def _quality(rate_hz: float) -> QoSProfile:
+    """Reliable, and a second long: what is lost on the way is sent again only while its publisher still has it."""
+    return QoSProfile(depth=max(1, round(rate_hz)))
 
 
 def _templates() -> dict[str, tuple[type, float, bytearray]]:
@@ -63,7 +69,7 @@ def publish(node: Node, folder: Path, seconds: float) -> None:
     streams = []
     for topic, (kind, hz, data) in _templates().items():
         streams.append(
-            (topic, node.create_publisher(kind, topic, RELIABLE), 1.0 / hz, data, data.index(MARK) + len(MARK))
+            (topic, node.create_publisher(kind, topic, _quality(hz)), 1.0 / hz, data, data.index(MARK) + len(MARK))
         )
     deadline_s = time.monotonic() + _START_S
     while any(publisher.get_subscription_count() == 0 for _, publisher, *_ in streams) or not (folder / "go").exists():

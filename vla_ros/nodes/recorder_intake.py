@@ -24,7 +24,7 @@ DEPTH = 400
 _POLL_S = 0.01
 _STATIC_KEPT, _SEEN_KEPT = 100, 2 * DEPTH
 # In force until another comes, whoever published them.
-_STATES = ("task", "robot_description")
+_STATES = ("task", "robot_description", "gripper/command")
 
 _Sink = Callable[[Topic, int, bytes], None]
 _Quality = tuple[ReliabilityPolicy, DurabilityPolicy]
@@ -107,7 +107,7 @@ class RecorderIntake:
                 self._hear(name, relative, kind, publisher)
 
     def latched(self) -> Sequence[tuple[Topic, bytes]]:
-        """What is in force now: the task, the robot's description, static transforms."""
+        """What is in force now: task, gripper command, the robot's description, static transforms."""
         with self._lock:
             return [(self._heard[name].topic, data) for name, kept in self._latched.items() for data in kept]
 

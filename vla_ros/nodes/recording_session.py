@@ -22,7 +22,7 @@ from vla_ros.errors import VlaRosError
 from vla_ros.recording.episode import Outcome, episode_number, read_info
 
 KEYS = "space or enter: start, stop   s: success   f: failure   d: discard   q: quit"
-_TURN_S = 0.05
+_TURN_S, _SETTLE_S = 0.05, 0.5
 _OUTCOMES: dict[str, Outcome] = {
     " ": "unlabelled",
     "\r": "unlabelled",
@@ -110,6 +110,8 @@ class _Session:
                 self._say(f"recording without {', '.join(missing)}, which nobody publishes")
                 return
             self._executor.spin_once(timeout_sec=_TURN_S)
+        # Known isn't connected yet.
+        self._rest(_SETTLE_S)
 
     def _by_clock(self, seconds: float) -> None:
         """One episode."""

@@ -61,12 +61,15 @@ def storage_path(folder: Path, storage: Storage) -> Path:
 class McapFile(McapWriter):
     """MCAP whose chunks are checked and can be brought to the file at any time."""
 
+    _is_torn = False
+
     def __init__(self, path: Path, compression: CompressionMode) -> None:
         super().__init__(path, compression)
         self.path = self.path.rename(storage_path(path, "mcap"))
 
     def close_chunk(self) -> None:
         """Writes the pending chunk and its indices, and then its checksum: a chunk that is torn has none or fails."""
+        self._is_torn = True
         checksum = crc32(self.chunk.bio.getbuffer())
         begin = self.bio.tell()
         super().close_chunk()
@@ -74,12 +77,18 @@ class McapFile(McapWriter):
         self.bio.seek(begin + _CRC_OFFSET)
         self.bio.write(checksum.to_bytes(4, "little"))
         self.bio.seek(end)
+        self._is_torn = False
 
     def flush(self) -> None:
         """Hands everything to the system: the end of this process loses none of it."""
         if self.chunk.msgs:
             self.close_chunk()
         self.bio.flush()
+
+    def rescue(self) -> None:
+        """Flushes after a failure, unless the file ends in half a chunk: what is in that is found by a repair."""
+        if not self._is_torn:
+            self.flush()
 
     def sync(self) -> None:
         """Waits until what was flushed is on the disk; any thread."""
@@ -105,6 +114,10 @@ class Sqlite3File(Sqlite3Writer):
 
     def flush(self) -> None:
         """Commits."""
+        self.conn.commit()
+
+    def rescue(self) -> None:
+        """Commits after a failure."""
         self.conn.commit()
 
     def sync(self) -> None:

@@ -105,6 +105,13 @@ class Recorder:
         writer.add(self._event_topic, info.started_ns, data)
         for later_ns, (topic, latched) in enumerate(before, 1):
             writer.add(topic, info.started_ns + later_ns, latched)
+        try:
+            writer.wait_begun()
+        except RecordingError:
+            with suppress(RecordingError):
+                writer.abort()
+            self.store.release()
+            raise
         self.info, self._writer = info, writer
         return event
 

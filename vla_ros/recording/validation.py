@@ -159,7 +159,7 @@ def _steps_back(stamps_ns: NDArray[np.int64]) -> int:
 def _figures(topic: str, kind: str, arrivals_ns: NDArray[np.int64]) -> TopicFigures:
     gaps_s = np.diff(np.sort(arrivals_ns)) * 1e-9
     duration_s = float(gaps_s.sum())
-    rate_hz = len(gaps_s) / duration_s if duration_s > 0.0 else 0.0
+    rate_hz = len(gaps_s) / duration_s if duration_s > 1e-3 else 0.0
     return TopicFigures(topic, kind, len(arrivals_ns), rate_hz, float(gaps_s.max(initial=0.0)))
 
 

@@ -61,8 +61,8 @@ class EpisodeWriter:
         self, folder: Path, storage: Storage, *, is_compressed: bool = False, max_queue_bytes: int = MAX_QUEUE_BYTES
     ) -> None:
         self.folder = folder
-        self._bag = BagWriter(folder, storage, is_compressed=is_compressed)
         try:
+            self._bag = BagWriter(folder, storage, is_compressed=is_compressed)
             self._bag.open()
         except Exception as error:
             raise RecordingError(f"{folder} can't be made ({error}); is it writable, and the disk not full?") from error
@@ -71,6 +71,7 @@ class EpisodeWriter:
         self._queue_bytes = 0
         self._changed = threading.Condition()
         self._is_closing, self._is_over = False, threading.Event()
+        self._is_begun = threading.Event()
         self._failure = ""
         self._messages = self._bytes = 0
         self._counts: Counter[str] = Counter()
@@ -104,6 +105,16 @@ class EpisodeWriter:
             self._queue_bytes += len(data)
             # The thread wakes by itself some hundred times a second: to wake it each time costs more than to write.
             return True
+
+    def wait_begun(self) -> None:
+        """Until the first messages are in the file.
+
+        Raises:
+            RecordingError: if they don't come there.
+        """
+        self._is_begun.wait(_CLOSE_S)
+        if self._failure or not self._is_begun.is_set():
+            raise RecordingError(f"{self.folder}: nothing can be written ({self._failure or 'the disk stands still'})")
 
     def figures(self) -> WriterFigures:
         """How it is doing."""
@@ -143,6 +154,8 @@ class EpisodeWriter:
         """Lets go of the file as it is."""
         self._end()
         with suppress(Exception):
+            self._bag.file.rescue()
+        with suppress(Exception):
             self._bag.abort()
 
     def _end(self) -> None:
@@ -169,12 +182,8 @@ class EpisodeWriter:
                     self._bag.write(self._bag.connect(topic), stamp_ns, data)
                     # Not after the whole batch: after a stall that is long.
                     self._note(topic.name, len(data))
-                    if time.monotonic() - flushed_s > FLUSH_S:
-                        self._bag.file.flush()
-                        flushed_s = time.monotonic()
-                if time.monotonic() - flushed_s > FLUSH_S:
-                    self._bag.file.flush()
-                    flushed_s = time.monotonic()
+                    flushed_s = self._flush_now_and_then(flushed_s)
+                flushed_s = self._flush_now_and_then(flushed_s)
                 self._longest_write_s = max(self._longest_write_s, time.monotonic() - begin_s)
             self._bag.file.flush()
         # Whatever it is, it must not pass for an episode that was written.
@@ -183,6 +192,15 @@ class EpisodeWriter:
                 self._failure = self._failure or _say(error)
                 self._queue.clear()
                 self._queue_bytes = 0
+            self._is_begun.set()
+
+    def _flush_now_and_then(self, flushed_s: float) -> float:
+        """When it was flushed last."""
+        if time.monotonic() - flushed_s < FLUSH_S or not self._messages:
+            return flushed_s
+        self._bag.file.flush()
+        self._is_begun.set()
+        return time.monotonic()
 
     def _take(self) -> tuple[list[tuple[Topic, int, bytes]], bool]:
         """All that waits, and whether there will be no more."""

@@ -14,14 +14,14 @@ from vla_ros.errors import RecordingError
 from vla_ros.policies.packages import packages_for
 
 _START_S = 30.0
-_LONGEST_S = 1.6
+_LONGEST_S = 3.0
 
 
 def run(options: Options) -> Result:
     """`episodes_lost` and `tail_lost_s_max` over `crash_trials` kills, half of them of each storage."""
     with packages_for("crash_trials"):
         from vla_ros.benchmarks.recording import crash_writer
-    trials = options.count(6, 60)
+    trials = options.count(5, 60)
     rng = random.Random(options.seed)
     # Forked from a process that has imported everything: a trial takes the time of its episodes alone.
     context = multiprocessing.get_context("forkserver")

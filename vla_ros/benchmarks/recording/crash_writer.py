@@ -22,6 +22,8 @@ from vla_ros.recording.topics import EVENT_TOPIC, IMAGE, STRING
 STATES = Topic("/joint_states", "sensor_msgs/msg/JointState")
 IMAGES = Topic("/camera/base/image", IMAGE)
 EVENTS = Topic(f"/{EVENT_TOPIC}", STRING)
+# Longer than what may be lost of one, so that a writer that keeps all to itself shows.
+_LONG_S = 4.0
 _PERIOD_S, _STATES_AN_IMAGE, _IMAGE_BYTES = 0.004, 8, 230_400
 _RECORD = struct.Struct("<qqq")
 
@@ -88,7 +90,9 @@ def open_episode(recorder: Recorder) -> Iterator[None]:
     recorder.stop("success", time.time_ns())
 
 
-def fill(recorder: Recorder, truth: TruthFile | None, finished: int, seconds: float) -> int:
+def fill(
+    recorder: Recorder, truth: TruthFile | None, finished: int, seconds: float, *, with_images: bool = True
+) -> int:
     """Adds messages in real time; returns how many.
 
     Args:
@@ -96,13 +100,14 @@ def fill(recorder: Recorder, truth: TruthFile | None, finished: int, seconds: fl
         truth: says what was added, before it is.
         finished: episodes.
         seconds: how long.
+        with_images: whether each eighth message is one.
     """
     image = bytes(random.randbytes(_IMAGE_BYTES))
     begin_s = time.monotonic()
     number = 0
     while time.monotonic() - begin_s < seconds:
         stamp_ns = time.time_ns()
-        is_image = number % _STATES_AN_IMAGE == 0
+        is_image = with_images and number % _STATES_AN_IMAGE == 0
         data = message(number, 400) + (image if is_image else b"")
         if not recorder.add(IMAGES if is_image else STATES, stamp_ns, data):
             raise RuntimeError(f"message {number} wasn't taken: {recorder.figures()}")
@@ -114,12 +119,14 @@ def fill(recorder: Recorder, truth: TruthFile | None, finished: int, seconds: fl
 
 
 def record_for_ever(folder: Path, storage: Storage, truth: Path, seed: int) -> None:
-    """Records episodes of some tenths of a second, to be killed."""
+    """Records a short episode and a long one by turns, to be killed; without images, the slow way to fill a chunk, if
+    the seed is even."""
     rng = random.Random(seed)
     recorder = Recorder(folder, EVENTS, RecorderOptions(storage=storage))
     file, finished = TruthFile(truth), 0
     while True:
         file.write(Truth(finished, 0, 0))
         with open_episode(recorder):
-            fill(recorder, file, finished, rng.uniform(0.1, 1.2))
+            seconds = _LONG_S if finished % 2 else rng.uniform(0.1, 0.8)
+            fill(recorder, file, finished, seconds, with_images=seed % 2 == 1)
         finished += 1

@@ -22,6 +22,7 @@ def run(options: Options) -> Result:
     with packages_for("cut_trials"):
         from vla_ros.benchmarks.recording.crash_writer import EVENTS, fill, numbers, open_episode
         from vla_ros.recording.bag_writer import storage_path
+        from vla_ros.recording.episode import read_info
         from vla_ros.recording.recorder import Recorder, RecorderOptions
         from vla_ros.recording.repair import repair_folder
         from vla_ros.recording.store import EpisodeStore
@@ -67,6 +68,7 @@ def run(options: Options) -> Result:
             else:
                 _, last_ns = numbers(repaired[0].folder)
                 # All that was in the file up to the cut: flushing is at most this late.
+                last_ns = max(last_ns, read_info(repaired[0].folder).started_ns)
                 due_ns = max((stamp_ns for at, stamp_ns in marks if at <= cut), default=0) - 500_000_000
                 tails_s.append(max(0.0, (due_ns - last_ns) * 1e-9))
             shutil.rmtree(place)

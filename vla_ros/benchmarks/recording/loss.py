@@ -35,6 +35,7 @@ def run(options: Options) -> Result:
         "seconds": seconds,
         "published": found.published,
         "missing": missing,
+        "first_missing": found.first_missing,
         "recorded_twice": found.recorded_twice,
         "rates_hz": {topic: count / found.published_s for topic, count in found.published.items()},
         "bag_megabytes_s": found.bag_bytes / found.published_s / 1e6,

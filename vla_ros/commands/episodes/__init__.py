@@ -6,6 +6,9 @@ import argparse
 import importlib
 from typing import Any
 
+from vla_ros.commands.episodes import listing
+from vla_ros.commands.episodes.options import add_common
+
 VERBS = ("list", "repair", "validate")
 _MODULES = {"list": "listing"}
 
@@ -28,9 +31,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_common(parser, is_action=False)
     actions = parser.add_subparsers(metavar="ACTION")
     for verb in VERBS:
         importlib.import_module(f"{__name__}.{_MODULES.get(verb, verb)}").add_parser(actions)
-    # Without an action it is `list`.
-    parser.set_defaults(**vars(actions.choices["list"].parse_args([])))
+    parser.set_defaults(run=listing.run)
     return parser

@@ -11,12 +11,16 @@ from vla_ros.recording.store import EpisodeStore
 DEFAULT_FOLDER = Path("episodes")
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """`--folder` and `--json`."""
+def add_common(parser: argparse.ArgumentParser, *, is_action: bool = True) -> None:
+    """`--folder` and `--json`, before the action or after it."""
+    # Suppressed: else an action's default would overwrite what was said before the action.
+    folder, is_json = (argparse.SUPPRESS, argparse.SUPPRESS) if is_action else (DEFAULT_FOLDER, False)
     parser.add_argument(
-        "--folder", type=Path, default=DEFAULT_FOLDER, metavar="DIR", help="folder of episodes (default %(default)s)"
+        "--folder", type=Path, default=folder, metavar="DIR", help=f"folder of episodes (default {DEFAULT_FOLDER})"
     )
-    parser.add_argument("--json", dest="is_json", action="store_true", help="one JSON object, last on standard output")
+    parser.add_argument(
+        "--json", dest="is_json", action="store_true", default=is_json, help="one JSON object, last on standard output"
+    )
 
 
 def chosen(folder: Path, words: list[str]) -> list[Path]:
