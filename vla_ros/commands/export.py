@@ -17,6 +17,7 @@ from vla_ros.recording.formats.registry import FORMATS
 
 if TYPE_CHECKING:
     from vla_ros.commands.exporting import Report, Source
+    from vla_ros.recording.cleaning import CleaningOptions
 
 _EPILOG = """\
 Frames lie on the contract's grid, by the reference camera's stamps; what the columns mean is in docs/datasets.md. An
@@ -59,6 +60,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def _add_frame_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--clean",
+        default="",
+        metavar="WHAT=HOW,...",
+        help="flag or drop idle, outliers, jumps, duplicates: e.g. idle=drop,outliers=flag (default: nothing)",
+    )
     parser.add_argument(
         "--gaps", choices=("split", "drop", "refuse"), default="split", help="what a gap does (default: %(default)s)"
     )
@@ -110,10 +117,27 @@ def _source(args: argparse.Namespace) -> Source:
     return Source(
         load_contract(args.contract),
         FrameOptions(gaps=args.gaps, **chosen),
+        _cleaning(args.clean),
         load_rig(args.rig) if args.rig else None,
         load_robot(args.robot) if args.robot else None,
         args.task,
     )
+
+
+def _cleaning(words: str) -> CleaningOptions | None:
+    from vla_ros.recording.cleaning import CleaningOptions
+
+    known = ("idle", "outliers", "jumps", "duplicates")
+    chosen: dict[str, Any] = dict.fromkeys(known, "off")
+    for word in filter(None, (word.strip() for word in words.split(","))):
+        name, _, how = word.partition("=")
+        if name not in known or how not in ("flag", "drop"):
+            raise VlaRosError(f"--clean {word!r}: write WHAT=flag or WHAT=drop, WHAT one of {', '.join(known)}")
+        chosen[name] = how
+    if "drop" in chosen.values() and chosen["jumps"] == "off":
+        # What is dropped inside an episode leaves a jump, and all episodes have the same columns.
+        chosen["jumps"] = "flag"
+    return CleaningOptions(**chosen) if words.strip() else None
 
 
 def _result(args: argparse.Namespace, report: Report, left_out: int) -> dict[str, Any]:
@@ -131,6 +155,10 @@ def _result(args: argparse.Namespace, report: Report, left_out: int) -> dict[str
     }
 
 
+def _finding(finding: Any) -> str:
+    return str(finding.get("text") or finding) if isinstance(finding, dict) else str(finding)
+
+
 def _describe(result: dict[str, Any], folders: Sequence[Path]) -> str:
     lines = [
         f"{result['dataset']}: {len(result['written'])} of {len(folders)} episodes written, {result['frames']} frames"
@@ -141,6 +169,6 @@ def _describe(result: dict[str, Any], folders: Sequence[Path]) -> str:
     if result["left_out"]:
         lines.append(f"{result['left_out']} have another outcome")
     for name, findings in result["findings"].items():
-        lines.append(f"found in {name}: {findings}")
+        lines += [f"found in {name}: {_finding(each)}" for each in findings]
     lines += [f"FAILED {folder}: {reason}" for folder, reason in result["failed"].items()]
     return "\n".join(lines)

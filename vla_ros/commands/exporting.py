@@ -20,6 +20,7 @@ import yaml
 
 from vla_ros.contract import Contract, Rig
 from vla_ros.errors import DatasetError, VlaRosError
+from vla_ros.recording.cleaning import CleaningOptions, clean
 from vla_ros.recording.dataset import DatasetWriter, EpisodeFrames, Schema
 from vla_ros.recording.episode import INFO_FILE, PART_ENDING, read_info
 from vla_ros.recording.formats.schema import check_same_schema
@@ -39,6 +40,7 @@ class Source:
     Attributes:
         contract: that says what a frame is.
         options: of the frames.
+        cleaning: what is looked for in them, None for nothing.
         rig: for bags that don't say.
         robot: likewise.
         task: likewise.
@@ -46,6 +48,7 @@ class Source:
 
     contract: Contract
     options: FrameOptions
+    cleaning: CleaningOptions | None = None
     rig: Rig | None = None
     robot: RobotConfig | None = None
     task: str = ""
@@ -59,10 +62,14 @@ class Source:
         episode = read_episode(folder, self.rig, self.robot, self.contract, task=self.task)
         schema, parts = make_episodes(episode, self.contract, self.options)
         name = identity(folder)
-        return schema, [
+        named = [
             dataclasses.replace(part, name=name if len(parts) == 1 else f"{name}#{number}")
             for number, part in enumerate(parts)
         ]
+        if self.cleaning is None:
+            return schema, named
+        cleaned = [clean(schema, part, self.cleaning) for part in named]
+        return (cleaned[0][0] if cleaned else schema), [part for _, part in cleaned]
 
 
 @dataclass
@@ -184,8 +191,8 @@ def export(
 def keep_freed_memory() -> None:
     """An image's memory is used again for the next one.
 
-    glibc gives blocks of that size back to the system, and has them zeroed again, each time: without this, reading images
-    out of a bag takes three times as long.
+    glibc gives blocks of that size back to the system, and has them zeroed again, each time: without this, reading
+    images out of a bag takes three times as long.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
