@@ -16,7 +16,7 @@ for package in ("av", "pyarrow", "rosbags"):
 bags = pytest.importorskip("bags", reason="test/bags.py writes the episodes")
 
 from vla_ros import cli
-from vla_ros.commands.exporting import find_episodes, identity
+from vla_ros.commands.export_source import find_episodes, identity
 from vla_ros.contract import load_contract
 from vla_ros.errors import DatasetError
 from vla_ros.recording.opening import open_any
@@ -143,7 +143,7 @@ def test_two_folders_whose_episodes_have_one_number_go_into_one_dataset(
 ) -> None:
     export(recorded / "episode_000002", tmp_path / "d", capsys)
     monkeypatch.setattr(bags, "START_NS", bags.START_NS + bags.S)
-    other = bags.EpisodeBag(number=2, duration_s=1.0).write(tmp_path / "other" / "episode_000002")
+    other = bags.EpisodeBag(number=2, duration_s=1.1).write(tmp_path / "other" / "episode_000002")
     _, found = export(other, tmp_path / "d", capsys)
     assert len(found["written"]) == 1
     assert len(open_any(tmp_path / "d")[1].names) == 2

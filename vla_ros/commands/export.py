@@ -16,7 +16,8 @@ from vla_ros.errors import VlaRosError
 from vla_ros.recording.formats.registry import FORMATS
 
 if TYPE_CHECKING:
-    from vla_ros.commands.exporting import Report, Source
+    from vla_ros.commands.export_source import Source
+    from vla_ros.commands.exporting import Report
     from vla_ros.recording.cleaning import CleaningOptions
 
 _EPILOG = """\
@@ -86,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
         raise VlaRosError(f"--processes {processes}: at least 1")
     options = format_options(args.option)
     with packages_for("vla-ros export"):
-        from vla_ros.commands.exporting import export, find_episodes, with_outcome
+        from vla_ros.commands.export_source import find_episodes, with_outcome
+        from vla_ros.commands.exporting import export
         from vla_ros.recording.formats.registry import load_format
 
         chosen = load_format(args.format)
@@ -108,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _source(args: argparse.Namespace) -> Source:
-    from vla_ros.commands.exporting import Source
+    from vla_ros.commands.export_source import Source
     from vla_ros.contract import load_contract, load_rig
     from vla_ros.recording.synchronise import FrameOptions
     from vla_ros.robots.config import load_robot

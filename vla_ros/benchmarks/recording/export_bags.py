@@ -13,7 +13,7 @@ import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from vla_ros.commands.exporting import Source
+from vla_ros.commands.export_source import Source
 from vla_ros.contract import Rig, load_contract, load_rig
 from vla_ros.recording.episode import EpisodeInfo, write_info
 from vla_ros.recording.synchronise import FrameOptions
