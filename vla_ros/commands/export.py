@@ -16,7 +16,9 @@ from vla_ros.errors import VlaRosError
 from vla_ros.recording.formats.registry import FORMATS
 
 if TYPE_CHECKING:
-    from vla_ros.commands.exporting import Report, Source
+    from vla_ros.commands.export_source import Source
+    from vla_ros.commands.exporting import Report
+    from vla_ros.recording.cleaning import CleaningOptions
 
 _EPILOG = """\
 Frames lie on the contract's grid, by the reference camera's stamps; what the columns mean is in docs/datasets.md. An
@@ -60,6 +62,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def _add_frame_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
+        "--clean",
+        default="",
+        metavar="WHAT=HOW,...",
+        help="flag or drop idle, outliers, jumps, duplicates: e.g. idle=drop,outliers=flag (default: nothing)",
+    )
+    parser.add_argument(
         "--gaps", choices=("split", "drop", "refuse"), default="split", help="what a gap does (default: %(default)s)"
     )
     parser.add_argument("--tolerance-s", type=float, metavar="S", help="how far a stamp may lie from the grid")
@@ -79,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
         raise VlaRosError(f"--processes {processes}: at least 1")
     options = format_options(args.option)
     with packages_for("vla-ros export"):
-        from vla_ros.commands.exporting import export, find_episodes, with_outcome
+        from vla_ros.commands.export_source import find_episodes, with_outcome
+        from vla_ros.commands.exporting import export
         from vla_ros.recording.formats.registry import load_format
 
         chosen = load_format(args.format)
@@ -101,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _source(args: argparse.Namespace) -> Source:
-    from vla_ros.commands.exporting import Source
+    from vla_ros.commands.export_source import Source
     from vla_ros.contract import load_contract, load_rig
     from vla_ros.recording.synchronise import FrameOptions
     from vla_ros.robots.config import load_robot
@@ -110,10 +119,27 @@ def _source(args: argparse.Namespace) -> Source:
     return Source(
         load_contract(args.contract),
         FrameOptions(gaps=args.gaps, **chosen),
+        _cleaning(args.clean),
         load_rig(args.rig) if args.rig else None,
         load_robot(args.robot) if args.robot else None,
         args.task,
     )
+
+
+def _cleaning(words: str) -> CleaningOptions | None:
+    from vla_ros.recording.cleaning import CleaningOptions
+
+    known = ("idle", "outliers", "jumps", "duplicates")
+    chosen: dict[str, Any] = dict.fromkeys(known, "off")
+    for word in filter(None, (word.strip() for word in words.split(","))):
+        name, _, how = word.partition("=")
+        if name not in known or how not in ("flag", "drop"):
+            raise VlaRosError(f"--clean {word!r}: write WHAT=flag or WHAT=drop, WHAT one of {', '.join(known)}")
+        chosen[name] = how
+    if "drop" in chosen.values() and chosen["jumps"] == "off":
+        # What is dropped inside an episode leaves a jump, and all episodes have the same columns.
+        chosen["jumps"] = "flag"
+    return CleaningOptions(**chosen) if words.strip() else None
 
 
 def _result(args: argparse.Namespace, report: Report, left_out: int) -> dict[str, Any]:
@@ -131,6 +157,10 @@ def _result(args: argparse.Namespace, report: Report, left_out: int) -> dict[str
     }
 
 
+def _finding(finding: Any) -> str:
+    return str(finding.get("text") or finding) if isinstance(finding, dict) else str(finding)
+
+
 def _describe(result: dict[str, Any], folders: Sequence[Path]) -> str:
     lines = [
         f"{result['dataset']}: {len(result['written'])} of {len(folders)} episodes written, {result['frames']} frames"
@@ -141,6 +171,6 @@ def _describe(result: dict[str, Any], folders: Sequence[Path]) -> str:
     if result["left_out"]:
         lines.append(f"{result['left_out']} have another outcome")
     for name, findings in result["findings"].items():
-        lines.append(f"found in {name}: {findings}")
+        lines += [f"found in {name}: {_finding(each)}" for each in findings]
     lines += [f"FAILED {folder}: {reason}" for folder, reason in result["failed"].items()]
     return "\n".join(lines)

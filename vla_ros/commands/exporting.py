@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import multiprocessing
 from collections import deque
@@ -10,54 +11,19 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-import yaml
+import cv2
 
-from vla_ros.contract import Contract, Rig
+from vla_ros.commands.export_source import Source, identity
 from vla_ros.errors import DatasetError, VlaRosError
 from vla_ros.recording.dataset import DatasetWriter, EpisodeFrames, Schema
-from vla_ros.recording.episode import INFO_FILE, PART_ENDING, read_info
 from vla_ros.recording.formats.schema import check_same_schema
-from vla_ros.recording.reading import read_episode
-from vla_ros.recording.synchronise import FrameOptions, make_episodes
-from vla_ros.robots.config import RobotConfig
 
-METADATA = "metadata.yaml"
-
-
-@dataclass(frozen=True)
-class Source:
-    """How recordings are read.
-
-    Attributes:
-        contract: that says what a frame is.
-        options: of the frames.
-        rig: for bags that don't say.
-        robot: likewise.
-        task: likewise.
-    """
-
-    contract: Contract
-    options: FrameOptions
-    rig: Rig | None = None
-    robot: RobotConfig | None = None
-    task: str = ""
-
-    def read(self, folder: Path) -> tuple[Schema, list[EpisodeFrames]]:
-        """An episode's frames under the contract; several where gaps split it.
-
-        Raises:
-            VlaRosError: why not.
-        """
-        episode = read_episode(folder, self.rig, self.robot, self.contract, task=self.task)
-        schema, parts = make_episodes(episode, self.contract, self.options)
-        name = identity(folder)
-        return schema, [
-            dataclasses.replace(part, name=name if len(parts) == 1 else f"{name}#{number}")
-            for number, part in enumerate(parts)
-        ]
+# <malloc.h>.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 @dataclass
@@ -81,42 +47,6 @@ class Report:
     frames: int = 0
 
 
-def find_episodes(paths: Sequence[Path]) -> list[Path]:
-    """The bags that are meant: a bag itself, or all in a folder of episodes, by name. Unfinished ones don't count.
-
-    Raises:
-        DatasetError: if there is none.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_file() or (path / METADATA).is_file():
-            found.append(path)
-            continue
-        inside = [child for child in (sorted(path.iterdir()) if path.is_dir() else []) if (child / METADATA).is_file()]
-        inside = [child for child in inside if not child.name.endswith(PART_ENDING)]
-        if not inside:
-            raise DatasetError(f"{path} is no bag and holds none; give an episode's folder or the folder of episodes")
-        found += inside
-    return list(dict.fromkeys(found))
-
-
-def with_outcome(folders: Sequence[Path], outcome: str) -> list[Path]:
-    """Those that were labelled so; bags of other origin have no label."""
-    return [folder for folder in folders if (folder / INFO_FILE).is_file() and read_info(folder).outcome == outcome]
-
-
-def identity(folder: Path) -> str:
-    """An episode's name in a dataset: the bag's, and when it began, since every folder of episodes counts from 0."""
-    path = folder / METADATA
-    if not path.is_file():
-        return folder.stem
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
-        return f"{folder.name}@{int(values['starting_time']['nanoseconds_since_epoch'])}"
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise DatasetError(f"{path} can't be read ({error!r}); vla-ros episodes repair {folder.parent}") from error
-
-
 def export(
     folders: Sequence[Path],
     source: Source,
@@ -137,28 +67,35 @@ def export(
         DatasetError: if the dataset can't be written to.
     """
     report = Report()
+    keep_freed_memory()
+    if processes > 1:
+        # It imports what workers need while the first episode is read.
+        multiprocessing.set_forkserver_preload([__name__, "vla_ros.recording.formats.lerobot"])
+        forkserver.ensure_running()
     writer: DatasetWriter | None = None
     waiting = deque(folders)
+    first: _Outcome | None = None
     while writer is None and waiting:
         # The first episode that can be read says what the dataset is.
+        folder = waiting.popleft()
         try:
-            schema, _ = source.read(waiting[0])
+            schema, episodes = source.read(folder)
         except VlaRosError as error:
-            report.failed[str(waiting.popleft())] = str(error)
+            report.failed[str(folder)] = str(error)
         else:
-            writer = create(schema)
-    if writer is None:
+            writer, first = create(schema), _outcome(folder, episodes)
+    if writer is None or first is None:
         return report
     try:
-        there = set(writer.names)
-        jobs = []
+        there, jobs = set(writer.names), []
         for folder in waiting:
-            if identity(folder) in there:
-                report.skipped.append(identity(folder))
+            name = identity(folder)
+            if name in there:
+                report.skipped.append(name)
             else:
                 jobs.append(folder)
         done = len(folders) - len(jobs)
-        for number, outcome in enumerate(_work(jobs, source, writer, schema, processes), start=done + 1):
+        for number, outcome in enumerate(_work(first, jobs, source, writer, schema, processes), start=done):
             _note(outcome, report, writer)
             on_episode(number, len(folders))
     except BaseException:
@@ -167,6 +104,18 @@ def export(
         raise
     writer.close()
     return report
+
+
+def keep_freed_memory() -> None:
+    """An image's memory is used again for the next one.
+
+    glibc gives blocks of that size back to the system, and has them zeroed again, each time: without this, reading
+    images out of a bag takes three times as long.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, size in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 512 << 20), (_M_TOP_PAD, 16 << 20)):
+            mallopt(parameter, size)
 
 
 @dataclass(frozen=True)
@@ -211,22 +160,29 @@ def _note(outcome: _Outcome, report: Report, writer: Any) -> None:
             report.findings[part.name] = part.findings
 
 
-def _work(folders: Sequence[Path], source: Source, writer: Any, schema: Schema, processes: int) -> Iterator[_Outcome]:
-    """What came of each episode, in order."""
+def _work(
+    first: _Outcome, folders: Sequence[Path], source: Source, writer: Any, schema: Schema, processes: int
+) -> Iterator[_Outcome]:
+    """What came of each episode, in order; the first is there already."""
     stager = getattr(writer, "stager", None)
-    if processes < 2 or stager is None or len(folders) < 2:
+    if processes < 2 or stager is None or not folders:
+        yield first
         for folder in folders:
             yield _read(folder, source, schema)
         return
-    # Not forked: encoders have threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(folders)), mp_context=context) as pool:
+    # Not forked from here: encoders have threads.
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(min(processes, len(folders)), context, _ready_worker) as pool:
         running: deque[tuple[Path, Future[_Outcome]]] = deque()
-        left = deque(enumerate(folders))
-        while left or running:
+        left, is_first = deque(enumerate(folders)), True
+        while left or running or is_first:
             while left and len(running) < 2 * processes:
                 number, folder = left.popleft()
                 running.append((folder, pool.submit(_stage, folder, source, schema, stager, number)))
+            if is_first:
+                is_first = False
+                yield first
+                continue
             folder, future = running.popleft()
             try:
                 yield future.result()
@@ -237,16 +193,23 @@ def _work(folders: Sequence[Path], source: Source, writer: Any, schema: Schema, 
                 ) from error
 
 
+def _ready_worker() -> None:
+    keep_freed_memory()
+    cv2.setNumThreads(1)  # The other cores have processes of their own.
+
+
+def _outcome(folder: Path, episodes: Sequence[EpisodeFrames]) -> _Outcome:
+    parts = (_Part(part.name, len(part), part.attributes.get("findings"), episode=part) for part in episodes)
+    return _Outcome(folder, tuple(parts))
+
+
 def _read(folder: Path, source: Source, schema: Schema) -> _Outcome:
     try:
         found, episodes = source.read(folder)
         check_same_schema(str(folder), found, schema)
     except VlaRosError as error:
         return _Outcome(folder, problem=str(error))
-    return _Outcome(
-        folder,
-        tuple(_Part(part.name, len(part), part.attributes.get("findings"), episode=part) for part in episodes),
-    )
+    return _outcome(folder, episodes)
 
 
 def _stage(

@@ -82,7 +82,7 @@ def video_kind(path: Path) -> VideoKind:
     with _reading(path) as (_, stream):
         context = stream.codec_context
         parameters = bytes(context.extradata or b"")
-        return VideoKind(context.name, context.width, context.height, str(context.pix_fmt), parameters)
+        return VideoKind(context.codec.canonical_name, context.width, context.height, str(context.pix_fmt), parameters)
 
 
 def join_videos(parts: Sequence[VideoPart], path: Path, fps: Fraction) -> bool:

@@ -12,7 +12,7 @@ from vla_ros.recording.videos import VideoPart
 
 @dataclass(frozen=True)
 class LeRobotFrames(EpisodeFrames):
-    """See `EpisodeFrames`.
+    """See `EpisodeFrames`. Who gives it other images leaves `videos` empty, or these are what is copied.
 
     Attributes:
         videos: by image column, where its frames lie; columns kept as images have none.

@@ -258,7 +258,7 @@ def _video_info(path: Path, fps: float) -> dict[str, Any]:
     return {
         "video.height": kind.height,
         "video.width": kind.width,
-        "video.codec": kind.codec.removeprefix("lib"),
+        "video.codec": kind.codec,
         "video.pix_fmt": kind.pixel_format,
         "video.is_depth_map": False,
         "video.fps": round(fps) if abs(fps - round(fps)) < 1e-9 else fps,

@@ -46,7 +46,7 @@ class Stager:
 
         Args:
             episode: it.
-            number: no other episode has that one at the same time.
+            number: no other episode of this process has that one at the same time.
 
         Returns:
             The folder that it is in.
@@ -54,7 +54,7 @@ class Stager:
         Raises:
             DatasetError: see `stage`.
         """
-        path = self.folder / STAGED_FOLDER / f"{_READY}{number:06d}"
+        path = self.folder / STAGED_FOLDER / f"{_READY}{os.getpid()}-{number:06d}"
         stage(path, self.schema, self.options, episode)
         return path
 

@@ -1,0 +1,149 @@
+"""`vla-ros export`: bags into datasets, by one process and by several, gone on with, and failures by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+for package in ("av", "pyarrow", "rosbags"):
+    pytest.importorskip(package)
+bags = pytest.importorskip("bags", reason="test/bags.py writes the episodes")
+
+from vla_ros import cli
+from vla_ros.commands.export_source import find_episodes, identity
+from vla_ros.contract import load_contract
+from vla_ros.errors import DatasetError
+from vla_ros.recording.opening import open_any
+from vla_ros.recording.reading import read_episode
+from vla_ros.recording.synchronise import make_frames
+
+CONTRACT = "libero"
+# 8x6 pixels of noise leave nothing to a codec that halves the colours' resolution: only the number of frames is judged.
+DURATIONS_S = (2.0, 1.5, 1.0)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three episodes, one of them a failure."""
+    folder = tmp_path_factory.mktemp("recorded")
+    for number, duration_s in enumerate(DURATIONS_S):
+        outcome = "failure" if number == 1 else "success"
+        bags.EpisodeBag(number=number, duration_s=duration_s, outcome=outcome).write(folder / f"episode_{number:06d}")
+    return folder
+
+
+@pytest.fixture
+def episodes(recorded: Path, tmp_path: Path) -> Path:
+    """The same, to be changed."""
+    return Path(shutil.copytree(recorded, tmp_path / "episodes"))
+
+
+def run(words: Sequence[Any], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    code = cli.main([*map(str, words), "--json"])
+    return code, json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def export(folder: Path, to: Path, capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, dict[str, Any]]:
+    return run(["export", folder, "--to", to, "--contract", CONTRACT, *words], capsys)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_dataset_holds_what_the_bags_say(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], processes: int
+) -> None:
+    code, found = export(recorded, tmp_path / "d", capsys, "--processes", processes)
+    assert (code, found["failed"], len(found["written"])) == (0, {}, 3)
+    _, dataset = open_any(tmp_path / "d")
+    assert dataset.schema.contract == load_contract(CONTRACT)
+    for index, folder in enumerate(sorted(recorded.iterdir())):
+        _, wanted = make_frames(read_episode(folder), load_contract(CONTRACT))
+        read = dataset.read(index)
+        assert read.name == identity(folder) == f"{folder.name}@{bags.START_NS - bags.S // 10 + 2_000_000}"
+        assert read.tasks == wanted.tasks
+        for name, values in wanted.columns.items():
+            np.testing.assert_array_equal(read.columns[name], values)
+        assert len(list(read.read_images())) == len(list(wanted.read_images()))
+
+
+def test_one_process_and_several_write_the_same_bytes(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for processes in (1, 2):
+        export(recorded, tmp_path / str(processes), capsys, "--processes", processes)
+    files = [path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*.*") if path.is_file()]
+    assert len(files) >= 7
+    for file in files:
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes(), file
+
+
+def test_only_episodes_of_an_outcome_and_later_the_rest(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, first = export(recorded, tmp_path / "d", capsys, "--outcome", "success", "--processes", 1)
+    assert [name.split("@")[0] for name in first["written"]] == ["episode_000000", "episode_000002"]
+    assert first["left_out"] == 1
+    code, second = export(recorded, tmp_path / "d", capsys, "--processes", 1)
+    assert (code, [name.split("@")[0] for name in second["written"]]) == (0, ["episode_000001"])
+    assert len(second["skipped"]) == 2
+    assert len(open_any(tmp_path / "d")[1].names) == 3
+
+
+def test_episode_that_fails_is_named_and_the_others_are_written(
+    episodes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = next((episodes / "episode_000000").glob("*.mcap"))
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    code, found = export(episodes, tmp_path / "d", capsys, "--processes", 1)
+    assert code == 1
+    assert [name.split("@")[0] for name in found["written"]] == ["episode_000001", "episode_000002"]
+    assert list(found["failed"]) == [str(episodes / "episode_000000")]
+
+
+def test_unfinished_episodes_are_left_alone(episodes: Path) -> None:
+    (episodes / "episode_000002").rename(episodes / "episode_000002.part")
+    assert [path.name for path in find_episodes([episodes])] == ["episode_000000", "episode_000001"]
+    with pytest.raises(DatasetError, match="no bag and holds none"):
+        find_episodes([episodes / "nothing"])
+
+
+def test_cleaning_drops_frames_and_all_episodes_keep_the_same_columns(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = export(recorded, tmp_path / "d", capsys, "--clean", "idle=drop,outliers=flag", "--processes", 1)
+    assert (code, found["failed"]) == (0, {})
+    names = [column.name for column in open_any(tmp_path / "d")[1].schema.columns]
+    assert {"is_idle", "is_outlier", "is_jump"} <= set(names)
+    assert "is_duplicate" not in names
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--clean", "idle=wash"], "idle=flag|WHAT=flag"),
+        (["--option", "codec"], "NAME=VALUE"),
+        (["--option", "codec=vhs"], "vhs"),
+        (["--processes", "0"], "at least 1"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(
+    recorded: Path, tmp_path: Path, words: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["export", str(recorded), "--to", str(tmp_path / "d"), "--contract", CONTRACT, *words]) == 2
+    assert any(part in capsys.readouterr().err for part in problem.split("|"))
+
+
+def test_two_folders_whose_episodes_have_one_number_go_into_one_dataset(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(recorded / "episode_000002", tmp_path / "d", capsys)
+    monkeypatch.setattr(bags, "START_NS", bags.START_NS + bags.S)
+    other = bags.EpisodeBag(number=2, duration_s=1.1).write(tmp_path / "other" / "episode_000002")
+    _, found = export(other, tmp_path / "d", capsys)
+    assert len(found["written"]) == 1
+    assert len(open_any(tmp_path / "d")[1].names) == 2
