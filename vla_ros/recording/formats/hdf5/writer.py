@@ -81,6 +81,8 @@ class Hdf5Writer:
         return tuple(self._names)
 
     def add(self, episode: EpisodeFrames) -> None:
+        if episode.name in self._names:
+            raise DatasetError(f"{self._path}: has an episode {episode.name}; leave it out, or name it otherwise")
         check_fits(self._schema, episode)
         try:
             with self._named_errors(f"given episode {episode.name}"):

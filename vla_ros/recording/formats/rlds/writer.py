@@ -101,6 +101,8 @@ class RldsWriter:
         return tuple(self._names)
 
     def add(self, episode: EpisodeFrames) -> None:
+        if episode.name in self._names:
+            raise DatasetError(f"{self._folder}: has an episode {episode.name}; leave it out, or name it otherwise")
         check_fits(self._schema, episode)
         with self._named_errors(f"given episode {episode.name}"), contextlib.ExitStack() as stack:
             contents = packing.pack_episode(self._schema, episode)
