@@ -174,8 +174,8 @@ class RldsWriter:
         spools = {}
         for name in paths:
             spools[name] = stack.enter_context(tempfile.TemporaryFile(dir=self._folder))  # noqa: SIM115
-        for name, _, image in fitting_images(self._schema, episode):
-            data = pictures.encode(image, self._options.images, self._options.quality)
+        images = fitting_images(self._schema, episode)
+        for name, data in pictures.encode_all(images, self._options.images, self._options.quality):
             spools[name].write(example.delimited(1, len(data)) + data)
         return {path: spools[name] for name, path in paths.items()}
 
