@@ -156,18 +156,18 @@ def test_episode_that_fails_halfway_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda e: {"columns": {k: v for k, v in e.columns.items() if k != "action"}}, "column action is missing"),
-        (lambda e: {"columns": {**e.columns, "more": e.columns["action"]}}, "column more isn't in"),
-        (lambda e: {"columns": {**e.columns, "action": e.columns["action"][:, :3]}}, "column action has shape"),
-        (lambda e: {"columns": {**e.columns, "action": e.columns["action"].astype(float)}}, "column action is float64"),
-        (lambda e: {"columns": {**e.columns, "source": np.full((5, 1), 3, object)}}, "column source holds something"),
-        (lambda e: {"tasks": ()}, "has no frame"),
-        (lambda e: {"attributes": {"a": object()}}, "not JSON serializable"),
-        (lambda e: {"read_images": lambda: list(e.read_images())[:-1]}, "wrist has 4 of 5"),
-        (lambda e: {"read_images": lambda: list(e.read_images())[1:]}, "gives frame 1 after 0 of 5"),
-        (lambda e: {"read_images": lambda: [*e.read_images()] * 2}, "gives frame 0 after 5 of 5"),
-        (lambda e: {"read_images": lambda: [(n, i, p[1:]) for n, i, p in e.read_images()]}, "frame 0 of .* is uint8"),
-        (lambda e: {"read_images": lambda: [("other", 0, None)]}, "image column other isn't in"),
+        (lambda e: {"columns": {k: v for k, v in e.columns.items() if k != "action"}}, "lacks column 'action'"),
+        (lambda e: {"columns": {**e.columns, "more": e.columns["action"]}}, "has column 'more'"),
+        (lambda e: {"columns": {**e.columns, "action": e.columns["action"][:, :3]}}, "'action' is of shape"),
+        (lambda e: {"columns": {**e.columns, "action": e.columns["action"].astype(float)}}, "'action' is float64"),
+        (lambda e: {"columns": {**e.columns, "source": np.full((5, 1), 3, object)}}, "'source', frame 0: isn't text"),
+        (lambda e: {"tasks": ()}, "has no frames"),
+        (lambda e: {"attributes": {"a": object()}}, "attributes aren't"),
+        (lambda e: {"read_images": lambda: list(e.read_images())[:-1]}, "wrist': ends after 4 of 5"),
+        (lambda e: {"read_images": lambda: list(e.read_images())[1:]}, "frame 0 of 5 was to come"),
+        (lambda e: {"read_images": lambda: [*e.read_images()] * 2}, "frame 5 of 5 was to come"),
+        (lambda e: {"read_images": lambda: [(n, i, p[1:]) for n, i, p in e.read_images()]}, "frame 0: is uint8"),
+        (lambda e: {"read_images": lambda: [("other", 0, None)]}, "other', frame 0: isn't in"),
     ],
 )
 def test_episode_against_the_schema_is_refused(tmp_path, change, words):
@@ -295,11 +295,11 @@ def test_one_writer_at_a_time(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"fps": 20.0}, "fps: 10 != 20"),
+        ({"fps": 20.0}, "fps: 10.0 != 20.0"),
         ({"robot": "ur5e"}, "robot: panda != ur5e"),
-        ({"columns": SCHEMA.columns[1:]}, "observation.state: there != absent"),
-        ({"contract": None}, "contract: one != none"),
-        ({"contract": load_contract("droid_tool")}, "contract: action.space: joint != tool"),
+        ({"columns": SCHEMA.columns[1:]}, "observation.state: .* != absent"),
+        ({"contract": None}, "contract: droid_joint != none"),
+        ({"contract": load_contract("droid_tool")}, "contract, action.space: joint != tool"),
     ],
 )
 def test_other_schema_is_refused_and_says_where(tmp_path, change, words):

@@ -370,10 +370,14 @@ def test_episode_that_fails_halfway_leaves_nothing(tmp_path):
     writer.add(make_episode(0))
     with pytest.raises(DatasetError, match="the bag is damaged here"):
         writer.add(failing(make_episode(1), after=3))
-    with pytest.raises(DatasetError, match="not JSON serializable"):
+    with pytest.raises(DatasetError, match="attributes aren't"):
         writer.add(make_episode(1, more=object()))
-    with pytest.raises(DatasetError, match="column action is missing"):
-        writer.add(dataclasses.replace(make_episode(1), columns={}))
+    with pytest.raises(DatasetError, match="lacks column 'action'"):
+        writer.add(
+            dataclasses.replace(
+                make_episode(1), columns={n: v for n, v in make_episode(1).columns.items() if n != "action"}
+            )
+        )
     writer.add(make_episode(2))
     assert writer.names == ("episode_000000", "episode_000002")
     writer.close()
@@ -506,7 +510,7 @@ def test_one_writer_at_a_time_and_one_schema(tmp_path):
     with pytest.raises(DatasetError, match="somebody else writes it"):
         rlds.create(tmp_path, SCHEMA, {})
     writer.close()
-    with pytest.raises(DatasetError, match="fps: 10 != 20"):
+    with pytest.raises(DatasetError, match=r"fps: 10\.0 != 20\.0"):
         rlds.create(tmp_path, dataclasses.replace(SCHEMA, fps=20.0), {})
     shutil.copytree(DATA / "arm_demos", tmp_path / "theirs")
     with pytest.raises(DatasetError, match="of another program"):

@@ -11,7 +11,7 @@ from vla_ros.errors import DatasetError
 from vla_ros.recording.dataset import Schema
 from vla_ros.recording.formats.hdf5.reader import Hdf5Dataset
 from vla_ros.recording.formats.hdf5.writer import Hdf5Options, Hdf5Writer
-from vla_ros.recording.formats.own import read_options
+from vla_ros.recording.formats.schema import read_options
 
 ENDINGS = (".hdf5", ".h5")
 FILE_NAME = "demo.hdf5"

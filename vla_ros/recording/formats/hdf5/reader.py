@@ -17,7 +17,7 @@ from vla_ros.errors import DatasetError
 from vla_ros.recording.dataset import EpisodeFrames, Schema
 from vla_ros.recording.formats.hdf5 import layout, public
 from vla_ros.recording.formats.hdf5.journal import finish_commit, journal_of
-from vla_ros.recording.formats.own import schema_from_text
+from vla_ros.recording.formats.schema import schema_from_json
 from vla_ros.types import ImageArray
 
 
@@ -68,7 +68,7 @@ class Hdf5Dataset:
             text = file[layout.DATA].attrs.get(layout.SCHEMA_ATTRIBUTE)
             self._is_ours = isinstance(text, str)
             if self._is_ours:
-                self._schema = schema_from_text(text, str(paths[0]))
+                self._schema = schema_from_json(text, str(paths[0]))
             else:
                 self._schema = public.find_schema(file[layout.DATA], str(paths[0]))
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from vla_ros.errors import DatasetError
 from vla_ros.files import whole_file
 from vla_ros.recording.dataset import EpisodeFrames, Schema
+from vla_ros.recording.formats.fitting import check_fits, fitting_images
 from vla_ros.recording.formats.hdf5 import layout
 from vla_ros.recording.formats.hdf5.committed import CommittedFile
 from vla_ros.recording.formats.lock import lock_folder
-from vla_ros.recording.formats.own import checked_images, schema_from_text, schema_to_text
-from vla_ros.recording.schema import check_frames, check_same_schema
+from vla_ros.recording.formats.schema import check_same_schema, schema_from_json, schema_to_json
 
 _TEXT = h5py.string_dtype("utf-8")
 _DEMO_NAME = np.dtype("S24")
@@ -55,7 +55,7 @@ class Hdf5Writer:
             self._file = CommittedFile(path)
         try:
             self._open()
-            check_same_schema(path, self._schema_there(), schema)
+            check_same_schema(str(path), self._schema_there(), schema)
             demos = [(int(name.removeprefix("demo_")), demo.attrs["name"]) for name, demo in self._data.items()]
         except BaseException:
             self.close()
@@ -74,14 +74,16 @@ class Hdf5Writer:
         text = self._data.attrs.get(layout.SCHEMA_ATTRIBUTE)
         if not isinstance(text, str):
             raise DatasetError(f"{self._path}: is a file of another program; give another path, it is left as it is")
-        return schema_from_text(text, str(self._path))
+        return schema_from_json(text, str(self._path))
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._names)
 
     def add(self, episode: EpisodeFrames) -> None:
-        check_frames(self._schema, episode)
+        if episode.name in self._names:
+            raise DatasetError(f"{self._path}: has an episode {episode.name}; leave it out, or name it otherwise")
+        check_fits(self._schema, episode)
         try:
             with self._named_errors(f"given episode {episode.name}"):
                 self._write(f"demo_{self._next}", episode)
@@ -143,7 +145,7 @@ class Hdf5Writer:
                 fletcher32=True,
                 **level,
             )
-        for name, frame, pixels in checked_images(self._schema, episode):
+        for name, frame, pixels in fitting_images(self._schema, episode):
             datasets[name][frame] = pixels
 
     def _mark(self, outcome: str, demo_name: str) -> None:
@@ -181,7 +183,7 @@ def _write_empty(path: Path, schema: Schema) -> None:
         data = file.create_group(layout.DATA)
         data.attrs["total"] = 0
         data.attrs["env_args"] = layout.env_args(schema)
-        data.attrs[layout.SCHEMA_ATTRIBUTE] = schema_to_text(schema)
+        data.attrs[layout.SCHEMA_ATTRIBUTE] = schema_to_json(schema)
         file.create_group(layout.MASK)
 
 

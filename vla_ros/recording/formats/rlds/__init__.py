@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from vla_ros.recording.dataset import Schema
-from vla_ros.recording.formats.own import read_options
 from vla_ros.recording.formats.rlds.reader import RldsDataset
 from vla_ros.recording.formats.rlds.writer import RldsOptions, RldsWriter
+from vla_ros.recording.formats.schema import read_options
 
 
 def create(folder: Path, schema: Schema, options: Mapping[str, Any]) -> RldsWriter:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import cv2
 import numpy as np
 
@@ -23,6 +28,28 @@ def encode(image: ImageArray, encoding: str, quality: int) -> bytes:
     if not is_done:
         raise DatasetError(f"OpenCV can't write {encoding}; choose the other encoding of images")
     return data.tobytes()
+
+
+def encode_all(
+    images: Iterable[tuple[str, int, ImageArray]], encoding: str, quality: int
+) -> Iterator[tuple[str, bytes]]:
+    """Images' files in the images' order, encoded on all cores; a few images at a time are in memory.
+
+    Args:
+        images: name, frame and image each, as `read_images` gives them.
+        encoding: see `encode`.
+        quality: see `encode`.
+    """
+    workers = os.cpu_count() or 1
+    waiting: deque[tuple[str, Future[bytes]]] = deque()
+    with ThreadPoolExecutor(workers, "encoding images") as pool:
+        for name, _, image in images:
+            waiting.append((name, pool.submit(encode, image, encoding, quality)))
+            if len(waiting) > 2 * workers:
+                first, done = waiting.popleft()
+                yield first, done.result()
+        for name, last in waiting:
+            yield name, last.result()
 
 
 def decode(data: memoryview, where: str) -> ImageArray:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from vla_ros.errors import DatasetError
 from vla_ros.recording.dataset import EpisodeFrames, Schema
-from vla_ros.recording.formats.own import schema_from_text
 from vla_ros.recording.formats.rlds import features, packing, pictures, public, shards
 from vla_ros.recording.formats.rlds.example import Feature, read_example
 from vla_ros.recording.formats.rlds.features import METADATA, STEPS, Leaf
 from vla_ros.recording.formats.rlds.tfrecord import RecordFile
+from vla_ros.recording.formats.schema import schema_from_json
 from vla_ros.types import ImageArray
 
 
@@ -45,7 +45,7 @@ class RldsDataset:
                 self._records.append((file, index))
         self._is_ours = schema_path.exists()
         if self._is_ours:
-            self._schema = schema_from_text(_read_text(schema_path), str(schema_path))
+            self._schema = schema_from_json(_read_text(schema_path), str(schema_path))
             columns = [
                 *(column.name for column in self._schema.columns),
                 *(image.name for image in self._schema.images),

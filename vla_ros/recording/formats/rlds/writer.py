@@ -12,11 +12,11 @@ from typing import BinaryIO, Literal
 
 from vla_ros.errors import DatasetError
 from vla_ros.recording.dataset import EpisodeFrames, Schema
+from vla_ros.recording.formats.fitting import check_fits, fitting_images
 from vla_ros.recording.formats.lock import lock_folder
-from vla_ros.recording.formats.own import checked_images, schema_from_text, schema_to_text
 from vla_ros.recording.formats.rlds import example, features, packing, pictures, shards
 from vla_ros.recording.formats.rlds.tfrecord import RecordFile, write_record
-from vla_ros.recording.schema import check_frames, check_same_schema
+from vla_ros.recording.formats.schema import check_same_schema, schema_from_json, schema_to_json
 
 MAX_RECORD = (1 << 31) - 1
 """Protobuf reads no longer message."""
@@ -75,12 +75,12 @@ class RldsWriter:
         if features_path.exists():
             if not schema_path.exists():
                 raise DatasetError(f"{self._folder}: holds a dataset of another program; give another folder")
-            there = schema_from_text(schema_path.read_text(encoding="utf-8"), str(schema_path))
-            check_same_schema(self._folder, there, self._schema)
+            there = schema_from_json(schema_path.read_text(encoding="utf-8"), str(schema_path))
+            check_same_schema(str(self._folder), there, self._schema)
             if features_path.read_text(encoding="utf-8") != text:
                 raise DatasetError(f"{self._folder}: its images aren't {self._options.images}; give the other encoding")
             return
-        shards.write_whole(schema_path, schema_to_text(self._schema))
+        shards.write_whole(schema_path, schema_to_json(self._schema))
         # Last, since it is what makes this a dataset.
         shards.write_whole(features_path, text)
 
@@ -101,7 +101,9 @@ class RldsWriter:
         return tuple(self._names)
 
     def add(self, episode: EpisodeFrames) -> None:
-        check_frames(self._schema, episode)
+        if episode.name in self._names:
+            raise DatasetError(f"{self._folder}: has an episode {episode.name}; leave it out, or name it otherwise")
+        check_fits(self._schema, episode)
         with self._named_errors(f"given episode {episode.name}"), contextlib.ExitStack() as stack:
             contents = packing.pack_episode(self._schema, episode)
             spools = self._encode_images(episode, stack)
@@ -172,8 +174,8 @@ class RldsWriter:
         spools = {}
         for name in paths:
             spools[name] = stack.enter_context(tempfile.TemporaryFile(dir=self._folder))  # noqa: SIM115
-        for name, _, image in checked_images(self._schema, episode):
-            data = pictures.encode(image, self._options.images, self._options.quality)
+        images = fitting_images(self._schema, episode)
+        for name, data in pictures.encode_all(images, self._options.images, self._options.quality):
             spools[name].write(example.delimited(1, len(data)) + data)
         return {path: spools[name] for name, path in paths.items()}
 
