@@ -37,7 +37,7 @@ def synthetic_episode() -> Callable[..., Any]:
     from vla_ros.recording.episode import EpisodeInfo
     from vla_ros.robots.config import load_robot
     from vla_ros.robots.model import RobotModel
-    from vla_ros.types import MotionState
+    from vla_ros.types import CameraModel, MotionState
 
     def make(robot: str = "panda", **changes: Any) -> Any:
         config = load_robot(robot)
@@ -48,9 +48,10 @@ def synthetic_episode() -> Callable[..., Any]:
         joints = _joints_along(model, poses)
         openings = np.where((times_s >= 1.5) & (times_s < 2.5), 0.0, 1.0)
         nothing = np.zeros(0, dtype=np.int64)
+        lens = CameraModel(32, 24, np.array([[25.0, 0.0, 15.5], [0.0, 25.0, 11.5], [0.0, 0.0, 1.0]]))
         cameras = {
             name: r.RecordedCamera(
-                name, f"/camera/{name}/image", stamps[::12] + offset, 32, 24, "rgb8", None, np.eye(4), _pictures(shade)
+                name, f"/camera/{name}/image", stamps[::12] + offset, 32, 24, "rgb8", lens, np.eye(4), _pictures(shade)
             )
             for name, offset, shade in (("base", 0, 40), ("wrist", 3_000_000, 90))
         }

@@ -186,7 +186,8 @@ def _events(episode: RecordedEpisode, start_ns: int, duration_s: float) -> Itera
     found += [((task.received_ns - start_ns) * 1e-9, f"task: {task.task or '(none)'}") for task in episode.tasks]
     for limit, spans in limit_spans(episode, start_ns, duration_s).items():
         found.append((spans[0].begin_s, f"limit {limit}, first of {len(spans)}: {spans[0].name}"))
-    found.sort(key=lambda entry: entry[0])
+    # The first event comes a moment before the first message.
+    found = sorted((max(0.0, time_s), text) for time_s, text in found)
     return [(f'<button data-time="{time_s:.3f}">{time_s:.2f} s</button>', escape(text)) for time_s, text in found]
 
 

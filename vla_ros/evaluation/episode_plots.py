@@ -124,7 +124,8 @@ def limit_spans(episode: RecordedEpisode, start_ns: int, duration_s: float) -> d
     """When each limit acted, by its name: from the verdict that names it to the next one."""
     found: dict[str, list[Span]] = {}
     ends = [item.stamp_ns for item in episode.verdicts[1:]] + [start_ns + round(duration_s * 1e9)]
-    for item, end_ns in zip(episode.verdicts, ends, strict=True):
+    # Without verdicts there is an end too many.
+    for item, end_ns in zip(episode.verdicts, ends, strict=False):
         for limit, reason in item.limits.items():
             if limit not in STATE_COLOURS:
                 span = Span((item.stamp_ns - start_ns) * 1e-9, (end_ns - start_ns) * 1e-9, reason)

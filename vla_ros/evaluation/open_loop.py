@@ -13,6 +13,7 @@ from vla_ros.contract import Contract
 from vla_ros.errors import InstructionError, MissingDependencyError, RecordingError, SensorError
 from vla_ros.evaluation.plots import JOINT_COLOURS
 from vla_ros.files import whole_file
+from vla_ros.geometry.rotations import matrix_to_rotvec
 from vla_ros.policies.base import InferenceContext, Policy
 from vla_ros.policies.registry import PolicyConfig
 from vla_ros.recording.observations import RecordedObservations
@@ -187,16 +188,15 @@ def _tracks(result: OpenLoop, column: int) -> Iterator[tuple[FloatArray, FloatAr
     start_ns = int(done.stamps_ns[0])
     is_tool = done.values.ndim == 3
     R_first = done.values[0, :3, :3] if is_tool else None
-    yield (done.stamps_ns - start_ns) * 1e-9, _dimension(done.values, done.openings, column, R_first), "done"
+    done_s = np.asarray((done.stamps_ns - start_ns) * 1e-9, dtype=np.float64)
+    yield done_s, _dimension(done.values, done.openings, column, R_first), "done"
     for answer in comparison.answers:
-        times_s = (answer.stamp_ns - start_ns) * 1e-9 + answer.due_s
+        times_s = np.asarray((answer.stamp_ns - start_ns) * 1e-9 + answer.due_s, dtype=np.float64)
         openings = np.full(len(times_s), np.nan) if answer.openings is None else answer.openings
         yield times_s, _dimension(answer.values, openings, column, R_first), "answer"
 
 
 def _dimension(values: FloatArray, openings: FloatArray, column: int, R_first: FloatArray | None) -> FloatArray:
-    from vla_ros.geometry.rotations import matrix_to_rotvec
-
     if R_first is None:
         return values[:, column] if column < values.shape[1] else openings
     if column == 6:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vla_ros.commands.episodes.options import add_common, chosen
 from vla_ros.commands.progress import Progress
 from vla_ros.policies.packages import packages_for
 
@@ -29,11 +30,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("episode", metavar="N", help="number of the episode, or its folder")
-    parser.add_argument(
-        "--folder", type=Path, default=Path("episodes"), metavar="DIR", help="where episodes are (default %(default)s)"
-    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the page (default out/EPISODE)")
-    parser.add_argument("--json", dest="is_json", action="store_true", help="the figures as one JSON object, last")
+    add_common(parser)
     parser.set_defaults(run=run)
     return parser
 
@@ -44,10 +42,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         VlaRosError: for an episode that can't be read, or a page that can't be written.
     """
+    (path,) = chosen(args.folder, [args.episode])
     # Imported late: they take a second, and an unknown argument should be told at once.
-    from vla_ros.recording.locating import locate_episode
-
-    path = locate_episode(args.episode, args.folder)
     with packages_for("vla-ros episodes view"):
         from vla_ros.evaluation.episode_page import INDEX, write_page
         from vla_ros.recording.reading import read_episode

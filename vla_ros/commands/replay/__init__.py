@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vla_ros.commands.episodes.options import DEFAULT_FOLDER
 from vla_ros.commands.progress import Progress
 from vla_ros.errors import VlaRosError
 
@@ -36,7 +37,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("episode", metavar="EPISODE", help="an episode: folder, number, or index in a dataset")
     parser.add_argument(
-        "--folder", type=Path, default=Path("episodes"), metavar="DIR", help="where episodes are (default %(default)s)"
+        "--folder", type=Path, default=DEFAULT_FOLDER, metavar="DIR", help="where episodes are (default %(default)s)"
     )
     parser.add_argument(
         "--from",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vla_ros.commands.episodes.options import chosen
 from vla_ros.contract import load_contract
 from vla_ros.errors import VlaRosError
 from vla_ros.policies.packages import packages_for
 from vla_ros.recording.dataset import Dataset
 from vla_ros.recording.formats.registry import load_format
-from vla_ros.recording.locating import locate_episode
 from vla_ros.recording.recorded import RecordedEpisode
 from vla_ros.recording.recorded_actions import RecordedActions, actions_of_frames, actions_of_recording
 from vla_ros.robots.config import load_robot
@@ -43,7 +43,7 @@ def read_bag(args: argparse.Namespace) -> RecordedEpisode:
     Raises:
         VlaRosError: if there is none, or it can't be read.
     """
-    folder = locate_episode(args.episode, args.folder)
+    (folder,) = chosen(args.folder, [args.episode])
     with packages_for("reading bags"):
         from vla_ros.recording.reading import read_episode
 
