@@ -27,6 +27,7 @@ from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectory
 
 from vla_ros.evaluation.limits_judge import judge_limits
 from vla_ros.nodes import chunk_messages, messages
+from vla_ros.nodes.handovers import Handovers
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray
@@ -418,3 +419,29 @@ def test_keys_of_a_real_terminal_lead_the_arm_until_they_are_let_go(cell: Cell) 
         np.testing.assert_allclose(cell.await_rest(), held, atol=1e-6)
     finally:
         os.close(terminal)
+
+
+# Interventions
+
+
+def told(handovers: Handovers, source: str) -> list[tuple[str, str]]:
+    return [(event["event"], event["source"]) for event in handovers.select(source, 7)]
+
+
+def test_intervention_lasts_from_taking_the_arm_of_a_moving_policy_until_somebody_is_selected() -> None:
+    handovers = Handovers("p")
+    handovers.note_motion("p")
+    assert told(handovers, "teleop") == [("source", "teleop"), ("intervention_start", "p")]
+    handovers.note_motion("teleop")
+    assert told(handovers, "teleop") == [("source", "teleop")]
+    assert told(handovers, "q") == [("source", "q"), ("intervention_end", "p")]
+    assert told(handovers, "teleop") == [("source", "teleop")]  # q never moved it
+
+
+@pytest.mark.parametrize("source", ["", "p"])
+def test_teleoperation_before_a_policy_has_moved_the_arm_for_this_task_is_none(source) -> None:
+    handovers = Handovers(source)
+    handovers.note_motion(source)
+    handovers.begin_anew()
+    assert told(handovers, "teleop") == [("source", "teleop")]
+    assert told(handovers, "p") == [("source", "p")]
