@@ -27,6 +27,7 @@ from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectory
 
 from vla_ros.evaluation.limits_judge import judge_limits
 from vla_ros.nodes import chunk_messages, messages
+from vla_ros.nodes.handovers import Handovers
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray
@@ -53,6 +54,7 @@ class Cell:
         self._policy = peer.speak(MultiDOFJointTrajectory, "policies/p/action_chunk")
         self._joy_out = peer.speak(Joy, "joy")
         self.joy: Joy | None = None
+        self.device, self.node = "", None
         peer.node.create_subscription(Float64MultiArray, "forward_position_controller/commands", self._on_command, 1)
         peer.node.create_timer(0.01, self._publish)
         peer.node.create_timer(0.05, self._publish_joy)
@@ -80,12 +82,24 @@ class Cell:
             buttons[button] = 1
         self.joy = Joy(axes=[y, x, 0.0, 0.0, 1.0, 1.0], buttons=buttons)
 
-    def start(self, device: str, **parameters: Any) -> Any:
-        """teleop_node, when it hears the arm."""
+    def start(self, device: str) -> Any:
+        """teleop_node with a device, in the place of the one before, when it hears the arm."""
+        if self.node is not None and self.node.poll() is None:
+            if self.device == device:
+                return self.node
+            self.end()
+        self.device, self.node = device, self.processes.start_node("teleop_node", robot="panda", device=device)
         self.told.clear()
-        node = self.processes.start_node("teleop_node", robot="panda", device=device, **parameters)
-        self.wait(lambda: self.status() or node.poll() is not None, "teleop_node")
-        return node
+        self.wait(lambda: self.status() or self.node.poll() is not None, "teleop_node")
+        return self.node
+
+    def end(self) -> None:
+        """Ends teleop_node; of two there'd be no knowing who leads."""
+        if self.node is not None and self.node.poll() is None:
+            assert self.node.end() == 0, self.node.text
+            assert "Traceback" not in self.node.text
+        topic = "/teleop/action_chunk"
+        self.wait(lambda: not self.peer.node.get_publishers_info_by_topic(topic), "its publisher to go")
 
     def status(self) -> str:
         """What teleop_node said last."""
@@ -146,6 +160,7 @@ def running_cell(module_processes, make_module_peer, patience) -> Iterator[Cell]
     module_processes.close()
     cell = Cell(make_module_peer("fake_arm"), module_processes, patience)
     yield cell
+    cell.end()
     assert cell.motion.end() == 0, cell.motion.text
 
 
@@ -169,12 +184,12 @@ def cell(running_cell: Cell) -> Iterator[Cell]:
 
 
 @pytest.fixture
-def gamepad(cell: Cell) -> Iterator[Any]:
+def gamepad(cell: Cell) -> Any:
     node = cell.start("gamepad")
+    cell.told.clear()
     cell.push(is_held=False)
     cell.wait(lambda: cell.status() == "lets go", "teleop_node to hear the gamepad")
-    yield node
-    assert node.end() == 0, node.text
+    return node
 
 
 def test_stick_moves_the_arm_only_while_the_dead_man_switch_is_held(cell: Cell, gamepad: Any) -> None:
@@ -262,15 +277,12 @@ def test_gamepad_that_falls_silent_lets_go_and_moves_nothing_when_it_comes_back(
     cell.wait(lambda: cell.tcp()[1] < stopped[1] - 0.01, "motion again")
 
 
-def test_killed_node_leaves_the_arm_to_brake_softly(cell: Cell) -> None:
-    node = cell.start("gamepad")
-    cell.push(is_held=False)
-    cell.wait(lambda: cell.status() == "lets go", "teleop_node to hear the gamepad")
+def test_killed_node_leaves_the_arm_to_brake_softly(cell: Cell, gamepad: Any) -> None:
     start = cell.tcp()
     cell.push(y=-1.0)
     cell.wait(lambda: cell.tcp()[1] < start[1] - 0.03, "motion")
-    os.kill(node.pid, signal.SIGKILL)
-    node.wait()
+    os.kill(gamepad.pid, signal.SIGKILL)
+    gamepad.wait()
     cell.wait(lambda: "the last chunk of teleop has ended" in cell.verdict(), "the chunk's end")
     cell.await_rest()
 
@@ -279,7 +291,7 @@ def test_buttons_call_the_recorder_and_without_one_the_motion_goes_on(cell: Cell
     cell.push(y=0.5)
     cell.wait(lambda: "running" in cell.verdict(), "motion")
     cell.push(y=0.5, button=6)
-    cell.wait(lambda: "start: no service /episode/start" in gamepad.text, "the missing recorder to be told")
+    cell.wait(lambda: "start: no service episode/start" in gamepad.text, "the missing recorder to be told")
     cell.push(y=-0.5)
     here = cell.tcp()
     cell.wait(lambda: cell.tcp()[1] < here[1] - 0.01, "motion all the same")
@@ -303,7 +315,7 @@ def test_buttons_call_the_recorder_and_without_one_the_motion_goes_on(cell: Cell
 
 
 def test_hand_leads_from_where_it_took_hold_and_in_its_own_axes(cell: Cell) -> None:
-    node = cell.start("pose")
+    cell.start("pose")
     start = cell.await_rest()
     pose = PoseStamped()
     pose.pose.orientation.w = 1.0
@@ -341,10 +353,10 @@ def test_hand_leads_from_where_it_took_hold_and_in_its_own_axes(cell: Cell) -> N
     finally:
         is_over.set()
         thread.join()
-    assert node.end() == 0, node.text
 
 
 def test_script_leads_the_arm_there_and_ends_by_itself(cell: Cell, tmp_path) -> None:
+    cell.end()
     start = cell.await_rest()
     path = tmp_path / "script.yaml"
     path.write_text(
@@ -372,6 +384,7 @@ def test_keyboard_without_a_terminal_is_refused_by_name(cell: Cell) -> None:
 
 
 def test_keys_of_a_real_terminal_lead_the_arm_until_they_are_let_go(cell: Cell) -> None:
+    cell.end()
     start = cell.await_rest()
     pid, terminal = pty.fork()
     if pid == 0:
@@ -398,10 +411,37 @@ def test_keys_of_a_real_terminal_lead_the_arm_until_they_are_let_go(cell: Cell) 
         cell.wait(lambda: hold(b"A") or cell.tcp()[1] > start[1] + 0.03, "motion to the left while A repeats")
         cell.wait(lambda: "holding" in cell.verdict(), "the arm to hold without the key")
         held = cell.await_rest()
-        os.write(terminal, b"-q")
-        done = cell.wait(lambda: read() and os.waitpid(pid, os.WNOHANG) != (0, 0), "the command's end") and read()
-        assert "speed 70 %" in done
-        assert json.loads(done.strip().splitlines()[-1])["exit_code"] == 0
+        hold(b"-")
+        cell.wait(lambda: "speed 70 %" in read(), "the slower speed")
+        hold(b"q")
+        _, status = cell.wait(lambda: read() and os.waitpid(pid, os.WNOHANG) != (0, 0) and (pid, 0), "the end")
+        assert json.loads(read().strip().splitlines()[-1])["exit_code"] == status
         np.testing.assert_allclose(cell.await_rest(), held, atol=1e-6)
     finally:
         os.close(terminal)
+
+
+# Interventions
+
+
+def told(handovers: Handovers, source: str) -> list[tuple[str, str]]:
+    return [(event["event"], event["source"]) for event in handovers.select(source, 7)]
+
+
+def test_intervention_lasts_from_taking_the_arm_of_a_moving_policy_until_somebody_is_selected() -> None:
+    handovers = Handovers("p")
+    handovers.note_motion("p")
+    assert told(handovers, "teleop") == [("source", "teleop"), ("intervention_start", "p")]
+    handovers.note_motion("teleop")
+    assert told(handovers, "teleop") == [("source", "teleop")]
+    assert told(handovers, "q") == [("source", "q"), ("intervention_end", "p")]
+    assert told(handovers, "teleop") == [("source", "teleop")]  # q never moved it
+
+
+@pytest.mark.parametrize("source", ["", "p"])
+def test_teleoperation_before_a_policy_has_moved_the_arm_for_this_task_is_none(source) -> None:
+    handovers = Handovers(source)
+    handovers.note_motion(source)
+    handovers.begin_anew()
+    assert told(handovers, "teleop") == [("source", "teleop")]
+    assert told(handovers, "p") == [("source", "p")]

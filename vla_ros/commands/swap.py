@@ -16,6 +16,7 @@ the other one goes on; what `resident:=a,b` of the launch file names is loaded f
 
 example:
   vla-ros swap scripted_visual
+  vla-ros swap scripted_visual --take     # after an operator has let go
 """
 
 
@@ -32,6 +33,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=float, default=300.0, metavar="S", help="seconds it may take to load (default %(default)s)"
     )
+    parser.add_argument("--take", action="store_true", help="take the arm from teleoperation, or whoever else has it")
     parser.add_argument("--namespace", default="", metavar="NS", help="the stack's namespace (default none)")
     parser.add_argument("--json", dest="is_json", action="store_true", help="the result as one JSON object, last")
     parser.set_defaults(run=run)
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         mend = "python -m pip install 'vla_ros[ros]' ./interfaces/tf2_msgs"
         raise MissingDependencyError("rclpy", "vla-ros swap", mend) from error
-    result = swap(args.policy, args.timeout, args.namespace)
+    result = swap(args.policy, args.timeout, args.namespace, args.take)
     if args.is_json:
         print(json.dumps(result))
         return 0

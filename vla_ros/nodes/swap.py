@@ -29,16 +29,17 @@ class SwapError(VlaRosError):
     """The stack doesn't let that policy take over; the text says why, and the arm is as it was."""
 
 
-def swap(wanted: str, timeout_s: float, namespace: str = "") -> dict[str, Any]:
+def swap(wanted: str, timeout_s: float, namespace: str = "", is_taken: bool = False) -> dict[str, Any]:
     """Makes a policy of the running stack the one that moves the arm.
 
-    One that isn't resident is loaded first, while the other goes on. Teleoperation, or whoever else was selected, isn't
-    taken over from: the policy then only becomes the one that is active.
+    One that isn't resident is loaded first, while the other goes on. Teleoperation, or whoever else was selected, is
+    taken over from only where that is asked for: else the policy only becomes the one that is active.
 
     Args:
         wanted: name of the policy, or its YAML file.
         timeout_s: how long it may take to load.
         namespace: of the stack; empty for none.
+        is_taken: whether to take the arm from whoever has it. An operator who leads it then has it back at once.
 
     Returns:
         `from`, `to`, `was_loaded` (or on its way), `source` (who may move the arm now), `took_s` of the change itself.
@@ -56,7 +57,7 @@ def swap(wanted: str, timeout_s: float, namespace: str = "") -> dict[str, Any]:
     try:
         client = _Client()
         try:
-            return client.swap(wanted, timeout_s)
+            return client.swap(wanted, timeout_s, is_taken)
         finally:
             client.destroy_node()
     finally:
@@ -73,14 +74,14 @@ class _Client(Node):
         self._get = {name: self.create_client(GetParameters, f"{name}/get_parameters") for name in _NODES}
         self._set = {name: self.create_client(SetParameters, f"{name}/set_parameters") for name in _NODES}
 
-    def swap(self, wanted: str, timeout_s: float) -> dict[str, Any]:
+    def swap(self, wanted: str, timeout_s: float, is_taken: bool) -> dict[str, Any]:
         name = policy_name(wanted)
         if not name:
             raise SwapError("no policy is named; give a name from config/policies, or a YAML file")
         before, resident = map(str, self._values("policy_node", ["policy", "resident"]))
         source = str(self._values("safety_node", ["source"])[0])
         active = _name_there(before)
-        is_selected = source == active
+        is_selected = is_taken or source == active
         loaded = {_name_there(word): word for word in (*listed_policies(resident), before)}
         was_loaded = name in loaded
         if name != active:

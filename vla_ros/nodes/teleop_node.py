@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import ShutdownException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_msgs.msg import Float64
@@ -71,7 +71,7 @@ class TeleopNode(Node):
         self._streams.subscribe(DiagnosticArray, "safety/verdict", self._on_verdict, SENSOR)
         self._chunks = self.create_publisher(MultiDOFJointTrajectory, f"{TELEOP}/action_chunk", RELIABLE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
-        self._clients = {name: self.create_client(Trigger, topic) for name, topic in SERVICES.items()}
+        self._triggers = {name: self.create_client(Trigger, topic) for name, topic in SERVICES.items()}
 
         self.device_name = required_parameter(self, "device", f"what leads: {', '.join(DEVICES)}")
         options = DeviceOptions(
@@ -86,7 +86,7 @@ class TeleopNode(Node):
         """What was done, for who asks at the end."""
 
         self._notice, self._line = "", StatusLine()
-        self._shown_s, self._is_ending = 0.0, False
+        self._shown_s = 0.0
         self.create_timer(1.0, self._report)
 
     def _arm_lead_s(self) -> float:
@@ -154,9 +154,9 @@ class TeleopNode(Node):
         for command in said.commands:
             if command in SERVICES:
                 self._ask(command)
-        if "quit" in said.commands and not self._is_ending:
-            self.end()
         self._show(arm)
+        if "quit" in said.commands:
+            raise ShutdownException  # `run` then ends this node in order.
 
     def _step(self, said: OperatorInput, arm: ArmView | None, stamp_ns: int) -> None:
         was_engaged = self._state.is_engaged
@@ -198,7 +198,7 @@ class TeleopNode(Node):
         return self._reason
 
     def _ask(self, command: str) -> None:
-        client = self._clients[command]
+        client = self._triggers[command]
         if not client.service_is_ready():
             node = "safety_node" if command in ("halt", "reset") else "recorder_node (record:=true)"
             self._tell(f"{command}: no service {client.srv_name}; is {node} running? The motion goes on")
@@ -254,16 +254,9 @@ class TeleopNode(Node):
             messages.to_diagnostics(now_ns(self), self.get_fully_qualified_name(), text, values, level)
         )
 
-    def end(self) -> None:
-        """Lets go and ends the process."""
-        self._is_ending = True
-        self._step(OperatorInput(), self._look(now_ns(self)), now_ns(self))
-        rclpy.try_shutdown()
-
     def close(self) -> None:
         """Lets go of the arm and the device."""
-        if not self._is_ending:
-            self._step(OperatorInput(), self._look(now_ns(self)), now_ns(self))
+        self._step(OperatorInput(), self._look(now_ns(self)), now_ns(self))
         self._line.close()
         self._device.close()
 

@@ -103,14 +103,14 @@ class ScriptState:
     """Where a script is.
 
     Attributes:
-        index: of the step, over all repetitions; -1 before the first.
+        index: of the step, over all repetitions; -1 before the first, -2 before the dead-man switch was seen released.
         begun_s: when that began, on any steady clock.
         T_base_begin: (4, 4) where the tool was led to then.
         T_base_end: (4, 4) where the step leads, None for steps without a place.
         is_over: whether all is done.
     """
 
-    index: int = -1
+    index: int = -2
     begun_s: float = 0.0
     T_base_begin: FloatArray = field(default_factory=lambda: np.eye(4))
     T_base_end: FloatArray | None = None
@@ -129,8 +129,8 @@ def step(
         T_base_led: (4, 4) where the tool is led to, for steps that begin now.
         config: what is full speed.
     """
-    if state.is_over:
-        return state, OperatorInput()
+    if state.is_over or state.index < -1:
+        return replace(state, index=max(state.index, -1)), OperatorInput()
     commands: tuple[str, ...] = ()
     count = len(script.steps) * script.repeat
     ends_s = state.begun_s + script.steps[state.index % len(script.steps)].duration_s
