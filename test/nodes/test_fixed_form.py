@@ -38,6 +38,21 @@ def test_filled_bytes_are_read_as_the_message_of_the_same_numbers(joints: int) -
     np.testing.assert_array_equal([read.position, read.velocity], rows)
 
 
+@pytest.mark.parametrize("joints", sorted(NAMES))
+def test_filled_bytes_end_where_the_message_ends(joints: int) -> None:
+    """As counted from the layout of plain CDR: rosbags and others refuse more."""
+    place = 4 + 8 + 4 + 1  # Encapsulation, stamp, and a frame_id of nothing but its zero.
+    place += -place % 4 + 4
+    for name in NAMES[joints]:
+        place += -place % 4 + 4 + len(name) + 1
+    for count in (joints, joints, 0):
+        place += -place % 4 + 4
+        place += -(place - 4) % 8 + 8 * count if count else 0
+    assert (
+        len(FixedForm(joint_state(NAMES[joints]), (joints, joints)).fill(1, np.ones(joints), np.ones(joints))) == place
+    )
+
+
 def test_message_without_a_stamp_is_filled_too() -> None:
     form = FixedForm(lambda _stamp_ns, q: Float64MultiArray(data=q.tolist()), (3,))
     read = deserialize_message(form.fill(0, np.array([1.0, 2.0, 3.0])), Float64MultiArray)

@@ -32,7 +32,7 @@ class FixedForm:
         self._make = make
         marks = np.split(1.0 / (3.0 + np.arange(sum(widths), dtype=np.float64)), np.cumsum(widths)[:-1])
         message = make(_SECOND * _S + _NANOSECOND, *marks)
-        raw = serialize_message(message)
+        raw = _shortest(serialize_message(message), message)
         stamp = _STAMP.pack(_SECOND, _NANOSECOND)
         patterns = [mark.tobytes() for mark in marks]
         self._stamp = raw.find(stamp) if raw.count(stamp) else None
@@ -63,3 +63,15 @@ class FixedForm:
                 return self._make(stamp_ns, *rows)
             buffer[begin:end] = numbers
         return bytes(buffer)
+
+
+def _shortest(raw: bytes, message: Any) -> bytes:
+    """Without what follows a message's end: the room that was reckoned for it, which readers other than ours refuse."""
+    while len(raw) > 8:
+        try:
+            if deserialize_message(raw[:-4], type(message)) != message:
+                break
+        except Exception:
+            break
+        raw = raw[:-4]
+    return raw
