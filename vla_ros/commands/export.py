@@ -158,7 +158,9 @@ def _result(args: argparse.Namespace, report: Report, left_out: int) -> dict[str
 
 
 def _finding(finding: Any) -> str:
-    return str(finding.get("text") or finding) if isinstance(finding, dict) else str(finding)
+    if not isinstance(finding, dict) or "text" not in finding:
+        return str(finding)
+    return ": ".join(filter(None, (finding.get("topic"), finding["text"])))
 
 
 def _describe(result: dict[str, Any], folders: Sequence[Path]) -> str:
