@@ -9,7 +9,7 @@ from typing import Any
 from vla_ros.commands.episodes import listing
 from vla_ros.commands.episodes.options import add_common
 
-VERBS = ("list", "repair", "validate")
+VERBS = ("list", "repair", "validate", "view")
 _MODULES = {"list": "listing"}
 
 _EPILOG = """\
@@ -19,6 +19,7 @@ example:
   vla-ros episodes
   vla-ros episodes validate --folder episodes 3
   vla-ros episodes repair
+  vla-ros episodes view 3
 """
 
 
@@ -26,8 +27,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Adds the subcommand `episodes` to what `ArgumentParser.add_subparsers` returned."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "episodes",
-        help="list, check and repair recorded episodes",
-        description="Lists, checks and repairs recorded episodes.",
+        help="list, check, repair and look at recorded episodes",
+        description="Lists, checks and repairs recorded episodes, and writes pages about them.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
