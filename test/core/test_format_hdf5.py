@@ -406,6 +406,40 @@ def test_public_files_of_a_folder_are_one_dataset_and_can_be_written_again(tmp_p
         np.testing.assert_array_equal(file["data/demo_3/dones"][:, 0], values["dones"])
 
 
+def test_files_of_a_folder_keep_what_they_have_in_common(tmp_path):
+    """LIBERO's simulator states differ in width from scene to scene; actions and images mayn't."""
+    for name in ("a", "b"):
+        write_libero(tmp_path / f"{name}.hdf5")
+
+    def replace(path: str, array: np.ndarray) -> None:
+        with h5py.File(tmp_path / "b.hdf5", "r+") as file:
+            for demo in file["data"].values():
+                del demo[path]
+                demo[path] = array
+
+    replace("states", np.zeros((4, 25)))
+    dataset = hdf5.open_dataset(tmp_path)
+    assert dataset.schema.column("states") is None
+    assert dataset.schema.column("robot_states") is not None
+    assert "states: float64 (4, 25)" in dataset.read(3).attributes["left_out"]
+    assert "states: float64 (4, 20)" in dataset.read(0).attributes["left_out"]
+    replace("obs/agentview_rgb", np.zeros((4, 9, 9, 3), np.uint8))
+    with pytest.raises(DatasetError, match=r"aren't one dataset \(observation\.images\.agentview_rgb"):
+        hdf5.open_dataset(tmp_path)
+    write_libero(tmp_path / "b.hdf5")
+    replace("actions", np.zeros((4, 8)))
+    with pytest.raises(DatasetError, match=r"aren't one dataset \(action: "):
+        hdf5.open_dataset(tmp_path)
+    (tmp_path / "b.hdf5").unlink()
+    hdf5.create(tmp_path / "c.hdf5", SCHEMA, {}).close()
+    with pytest.raises(DatasetError, match="of vla_ros and of others"):
+        hdf5.open_dataset(tmp_path)
+    (tmp_path / "a.hdf5").unlink()
+    hdf5.create(tmp_path / "d.hdf5", dataclasses.replace(SCHEMA, fps=5.0), {}).close()
+    with pytest.raises(DatasetError, match=r"fps: 10\.0 != 5\.0"):
+        hdf5.open_dataset(tmp_path)
+
+
 def test_differing_demo_is_an_error_that_names_it(tmp_path):
     write_libero(tmp_path / "a.hdf5")
     with h5py.File(tmp_path / "a.hdf5", "r+") as file:

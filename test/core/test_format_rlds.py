@@ -198,6 +198,19 @@ def test_protobuf_and_a_naive_reader_find_what_tfds_would_write(tmp_path):
     assert info["splits"][0]["numBytes"] == str(sum(map(len, records)))
 
 
+@pytest.mark.parametrize(
+    ("outcome", "reward", "is_terminal"), [("success", 1, 1), ("failure", 0, 1), ("unlabelled", 0, 0)]
+)
+def test_outcome_is_the_last_steps(tmp_path, outcome, reward, is_terminal):
+    writer = rlds.create(tmp_path, SCHEMA, {})
+    writer.add(make_episode(0, 3, outcome=outcome))
+    writer.close()
+    found = example.read_example(RecordFile(next((tmp_path / "1.0.0").glob("*tfrecord*"))).read(0))
+    assert found["steps/reward"].numbers().tolist() == [0, 0, reward]
+    assert found["steps/is_terminal"].numbers().tolist() == [0, 0, is_terminal]
+    assert found["steps/is_last"].numbers().tolist() == [0, 0, 1]
+
+
 def expected_arm_demo(number: int) -> tuple[dict[str, np.ndarray], dict[tuple[str, int], np.ndarray]]:
     """As write_with_tfds.py made it."""
     count = 2 + number
@@ -464,9 +477,9 @@ def test_shard_torn_at_any_byte_keeps_its_whole_episodes(tmp_path):
     for trial in range(30):
         folder = tmp_path / str(trial)
         shutil.copytree(tmp_path / "start", folder)
-        torn = bytearray(content[: rng.randrange(whole, len(content))])
+        torn = content[: rng.randrange(whole, len(content))]
         if trial % 2:
-            torn[rng.randrange(whole, len(torn) + 1) :] = bytes(len(content) - len(torn))
+            torn = torn.ljust(len(content), b"\0")
         (folder / "1.0.0" / part.name).write_bytes(torn)
         writer = rlds.create(folder, SCHEMA, {})
         assert writer.names == ("episode_000000",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,8 +11,9 @@ import h5py
 import numpy as np
 
 from vla_ros.errors import DatasetError
-from vla_ros.recording.dataset import IMAGES, Column, DType, ImageColumn, Schema
+from vla_ros.recording.dataset import ACTION, IMAGES, Column, DType, ImageColumn, Schema
 from vla_ros.recording.formats.hdf5 import layout
+from vla_ros.recording.formats.schema import find_schema_differences
 
 MAX_RANK = 3
 """A frame's value of more dimensions is an image of a kind, not a column."""
@@ -40,6 +42,28 @@ def find_schema(data: Any, where: str) -> Schema:
     robots = settings.get("robots", "")
     robot = robots if isinstance(robots, str) else ",".join(map(str, robots))
     return Schema(float(settings.get("control_freq", 0.0)), robot, tuple(columns), tuple(images))
+
+
+def common_schema(schemas: Mapping[str, Schema], is_ours: bool) -> Schema:
+    """What several files have in common.
+
+    Args:
+        schemas: by path.
+        is_ours: then they have to be the same. LIBERO's simulator states are of another width in each scene, and such a
+            column is left out; actions and images never are.
+
+    Raises:
+        DatasetError: if they can't be one dataset, naming where they differ.
+    """
+    (first, schema), *others = schemas.items()
+    shared = tuple(column for column in schema.columns if all(column in other.columns for _, other in others))
+    is_strict = is_ours or (schema.column(ACTION) is not None and schema.column(ACTION) not in shared)
+    for path, other in others:
+        pair = (schema, other) if is_strict else (dataclasses.replace(each, columns=shared) for each in (schema, other))
+        differences = find_schema_differences(*pair)
+        if differences:
+            raise DatasetError(f"{first} and {path} aren't one dataset ({'; '.join(differences)}); open one of them")
+    return dataclasses.replace(schema, columns=shared)
 
 
 def find_path(demo: Any, name: str, is_ours: bool) -> str:
@@ -72,7 +96,8 @@ def find_attributes(file: Any, demo_name: str, schema: Schema) -> dict[str, Any]
     left_out = [f"attribute {name}" for name in ("model_file",) if name in demo.attrs]
     for name, value in demo.attrs.items():
         if name not in ("model_file", "num_samples"):
-            attributes[name] = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+            plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+            attributes[name] = plain if isinstance(plain, str | int | float | list) else str(plain)
     keys = file.get(layout.MASK, {})
     attributes["filter_keys"] = sorted(key for key in keys if demo_name.encode() in np.asarray(keys[key]).tolist())
     known = {column.name for column in schema.columns} | {image.name for image in schema.images}

@@ -64,13 +64,7 @@ class Hdf5Dataset:
                 prefix = f"{path.stem}/" if len(paths) > 1 else ""
                 names += [prefix + str(file[layout.DATA][demo].attrs.get("name", demo)) for demo in demos]
         self._names = tuple(names)
-        with opened(paths[0]) as file:
-            text = file[layout.DATA].attrs.get(layout.SCHEMA_ATTRIBUTE)
-            self._is_ours = isinstance(text, str)
-            if self._is_ours:
-                self._schema = schema_from_json(text, str(paths[0]))
-            else:
-                self._schema = public.find_schema(file[layout.DATA], str(paths[0]))
+        self._is_ours, self._schema = _find_schema(paths)
 
     @property
     def schema(self) -> Schema:
@@ -111,6 +105,23 @@ class Hdf5Dataset:
         return EpisodeFrames(
             self._names[index], columns, tasks, lambda: _read_images(path, demo_name, images, frames), attributes
         )
+
+
+def _find_schema(paths: tuple[Path, ...]) -> tuple[bool, Schema]:
+    """Whether the files are ours, and what they have in common."""
+    ours, schemas = set(), {}
+    for path in paths:
+        with opened(path) as file:
+            text = file[layout.DATA].attrs.get(layout.SCHEMA_ATTRIBUTE)
+            ours.add(isinstance(text, str))
+            if isinstance(text, str):
+                schemas[str(path)] = schema_from_json(text, str(path))
+            else:
+                schemas[str(path)] = public.find_schema(file[layout.DATA], str(path))
+    if len(ours) > 1:
+        raise DatasetError(f"{paths[0].parent}: holds files of vla_ros and of others; open one of them")
+    is_ours = ours.pop()
+    return is_ours, public.common_schema(schemas, is_ours)
 
 
 def _demo_names(file: Any, path: Path) -> list[str]:

@@ -50,6 +50,10 @@ def is_readable(leaf: Leaf) -> bool:
     return leaf.kind in ("tensor", "text") and leaf.dtype in _DTYPES and -1 not in leaf.shape
 
 
+def _is_text(leaf: Leaf) -> bool:
+    return is_readable(leaf) and leaf.dtype == "string" and leaf.shape == ()
+
+
 def find_schema(leaves: dict[str, Leaf], read_first: Callable[[], dict[str, Feature]], where: str) -> Found:
     """Columns and images of a public dataset.
 
@@ -58,7 +62,7 @@ def find_schema(leaves: dict[str, Leaf], read_first: Callable[[], dict[str, Feat
         read_first: reads the first episode; asked where features.json doesn't say how large images are.
         where: for errors.
     """
-    task_path = next((path for path in _INSTRUCTIONS if path in leaves and leaves[path].dtype == "string"), None)
+    task_path = next((path for path in _INSTRUCTIONS if path in leaves and _is_text(leaves[path])), None)
     columns, images, paths, left_out = [], [], {}, []
     for path, leaf in leaves.items():
         if not path.startswith(STEPS) or path == task_path:
