@@ -400,3 +400,21 @@ def test_frames_begin_when_the_gripper_has_spoken(tmp_path) -> None:
     assert START + S // 2 < stamps[0] < START + 0.6 * S
     (start,) = [each for each in frames.attributes["findings"] if each["kind"] == "start"]
     assert "gripper's opening is unknown" in start["text"]
+
+
+def test_chunks_from_before_a_source_was_selected_again_are_not_its_own_action(tmp_path) -> None:
+    """Teleop from 1.0 to 1.2 s; the policy's next chunk comes at 1.23 s, and those before were dropped."""
+
+    def mend(messages: list[Message]) -> list[Message]:
+        events = [
+            Message("/episode/event", START + at, string(json.dumps({"event": "source", "source": source})))
+            for at, source in ((S, "teleop"), (S + S // 5, "scripted"))
+        ]
+        return [*events, *(m for m in messages if m.topic != "/safety/verdict")]
+
+    _, frames = make_frames(read(EpisodeBag(mend=mend), tmp_path), TOOL)
+    due = frames.columns["stamp_ns"][:, 0] + S // 10
+    has = dict(
+        zip(((due - START) / 1e7).round().astype(int).tolist(), frames.columns["has_policy_action"][:, 0], strict=True)
+    )
+    assert (has[92], has[102], has[112], has[122], has[132]) == (True, False, False, False, True)

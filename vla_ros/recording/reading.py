@@ -11,7 +11,7 @@ import numpy as np
 
 from vla_ros.actions.wire import from_transform
 from vla_ros.config import build, plain
-from vla_ros.contract import Contract, Rig, describe, find_differences
+from vla_ros.contract import Contract, Rig, describe
 from vla_ros.errors import ConfigError, RecordingError, SensorError
 from vla_ros.geometry import rotations, se3
 from vla_ros.geometry.cameras import calibrated_camera
@@ -72,7 +72,7 @@ def read_episode(
         streams = Streams(bag, config)
         episode = _assemble(bag, info, config, names, heard, streams)
         cameras = _cameras(bag, info.rig, names, indices, heard, streams)
-        findings = [*streams.findings, *_missing(info.rig, names, bag), *_contract_findings(info, contract)]
+        findings = [*streams.findings, *_missing(info.rig, names, bag)]
     images_of = BagImages(folder, indices)
     return replace(
         episode,
@@ -276,18 +276,6 @@ def _missing(rig: Rig, names: TopicNames, bag: Bag) -> list[Finding]:
         if not topic.is_known
     ]
     return found
-
-
-def _contract_findings(info: EpisodeInfo, contract: Contract | None) -> list[Finding]:
-    if contract is None or not info.contracts:
-        return []
-    if contract.interface_hash in info.interface_hashes.values():
-        return []
-    return [
-        Finding("contract", name, f"recorded under {other.name}, not {contract.name}: {'; '.join(lines[:6])}")
-        for name, other in info.contracts.items()
-        if (lines := find_differences(other, contract))
-    ]
 
 
 def _opener(images: BagImages, name: str) -> Callable[[StampArray], Iterator[tuple[int, ImageArray]]]:
