@@ -353,7 +353,7 @@ def test_script_leads_the_arm_there_and_ends_by_itself(cell: Cell, tmp_path) -> 
     path = tmp_path / "script.yaml"
     path.write_text(
         "steps:\n"
-        "  - {duration_s: 0.6}\n"
+        "  - {duration_s: 2.0}\n"  # motion looks for a second publisher, the one of the test before, once a second
         "  - {duration_s: 1.0, move: [0.0, -0.06, 0.03, 0, 0, 0]}\n"
         "  - {duration_s: 0.8, opening: 0.0}\n"
     )
