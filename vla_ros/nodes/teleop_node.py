@@ -85,7 +85,7 @@ class TeleopNode(Node):
         self.figures = {"chunks": 0, "engagements": 0}
         """What was done, for who asks at the end."""
 
-        self._notice, self._line = "", StatusLine()
+        self._notice, self._rivals, self._line = "", "", StatusLine()
         self._shown_s = 0.0
         self.create_timer(1.0, self._report)
 
@@ -195,7 +195,7 @@ class TeleopNode(Node):
             )
         if self._chunks.get_subscription_count() == 0:
             return f"nobody hears {self._chunks.topic_name}; is the stack running, in this ROS_DOMAIN_ID?"
-        return self._reason
+        return self._rivals or self._reason
 
     def _ask(self, command: str) -> None:
         client = self._triggers[command]
@@ -240,7 +240,9 @@ class TeleopNode(Node):
         return " | ".join([*words, notice] if notice else words)
 
     def _report(self) -> None:
-        state = self._state
+        state, topic = self._state, self._chunks.topic_name
+        is_alone = self.count_publishers(topic) <= 1
+        self._rivals = "" if is_alone else f"another node publishes {topic}, too, and so the arm holds; end one of them"
         values = {
             "device": self.device_name,
             "engaged": state.is_engaged,
