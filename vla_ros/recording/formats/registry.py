@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import cast
 
-from vla_ros.errors import UnknownNameError
+from vla_ros.errors import MissingDependencyError, UnknownNameError
 from vla_ros.recording.dataset import Format
 
 FORMATS = {
@@ -20,7 +20,12 @@ def load_format(name: str) -> Format:
 
     Raises:
         UnknownNameError: for a name that isn't in `FORMATS`.
+        MissingDependencyError: if a package that it needs isn't installed.
     """
     if name not in FORMATS:
         raise UnknownNameError("dataset format", name, FORMATS)
-    return cast(Format, importlib.import_module(FORMATS[name]))
+    try:
+        return cast(Format, importlib.import_module(FORMATS[name]))
+    except ModuleNotFoundError as error:
+        what = error.name or str(error)
+        raise MissingDependencyError(what, f"datasets of format {name}", "pip install 'vla_ros[data]'") from error
