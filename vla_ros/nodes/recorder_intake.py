@@ -37,6 +37,9 @@ class _Heard:
         self.topic, self.relative = topic, relative
         self.qualities: set[_Quality] = set()
         self._seen: dict[Any, None] = {}
+        self._numbers: dict[Any, int] = {}
+        self.lost = 0
+        """Messages that their publishers sent and that never came, by their own count."""
 
     def is_new(self, info: dict[str, Any]) -> bool:
         """False for what another of our subscriptions brought already."""
@@ -44,9 +47,16 @@ class _Heard:
         if key in self._seen:
             return False
         self._seen[key] = None
+        self._count(key[0], info.get("publication_sequence_number"))
         if len(self._seen) > _SEEN_KEPT:
             del self._seen[next(iter(self._seen))]
         return True
+
+    def _count(self, publisher: Any, number: int | None) -> None:
+        if number:
+            last = self._numbers.get(publisher, number)
+            self.lost += max(0, number - last - 1)
+            self._numbers[publisher] = max(number, last)
 
 
 class RecorderIntake:
@@ -110,6 +120,10 @@ class RecorderIntake:
         """What is in force now: task, gripper command, the robot's description, static transforms."""
         with self._lock:
             return [(self._heard[name].topic, data) for name, kept in self._latched.items() for data in kept]
+
+    def lost(self) -> dict[str, int]:
+        """Messages that were published and never came, by topic, since the start; where DDS numbers them."""
+        return {name: heard.lost for name, heard in self._heard.items() if heard.lost}
 
     def topics(self) -> list[str]:
         """Resolved names of what is heard."""
