@@ -19,10 +19,11 @@ from vla_ros.nodes.streams import Polled
 from vla_ros.recording.bag_writer import Topic
 from vla_ros.recording.topics import EVENT_TOPIC, STRING, fixed_topics, policy_topic
 
-DEPTH = 400
-"""Messages of a topic that DDS keeps while nobody looks: more than a second of the fastest."""
+DEPTH = 4000
+"""Messages of a topic that DDS keeps for us: what comes after a lost one waits until that was sent again, which may be
+the three seconds of a heartbeat later, and what doesn't fit then is lost, too."""
 _POLL_S = 0.01
-_STATIC_KEPT, _SEEN_KEPT = 100, 2 * DEPTH
+_STATIC_KEPT, _SEEN_KEPT = 100, DEPTH
 # In force until another comes, whoever published them.
 _STATES = ("task", "robot_description", "gripper/command")
 
