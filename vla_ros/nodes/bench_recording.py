@@ -27,6 +27,7 @@ from vla_ros.contract import load_rig
 from vla_ros.errors import VlaRosError
 from vla_ros.launching.environment import defaults_without_ros
 from vla_ros.nodes.bench_processes import BenchProcess, environment
+from vla_ros.recording.episode import read_info
 
 _DOMAIN = "102"
 _START_S, _ANSWER_S = 60.0, 60.0
@@ -47,6 +48,7 @@ class Recorded:
         cpu_s: of recorder_node.
         feeder_cpu_s: of the publisher.
         bag_bytes: size of the bag.
+        recorder_says: what the recorder itself knows to be lost.
     """
 
     published: dict[str, int]
@@ -59,6 +61,7 @@ class Recorded:
     cpu_s: float
     feeder_cpu_s: float
     bag_bytes: int
+    recorder_says: str
 
 
 def measure(folder: Path, seconds: float, on_progress: Callable[[float], None]) -> Recorded:
@@ -108,9 +111,10 @@ def measure(folder: Path, seconds: float, on_progress: Callable[[float], None]) 
     said = json.loads(_text(folder / "published.json"))
     recorded, missing, twice = _read(episodes / "episode_000000", said["counts"])
     size = sum(path.stat().st_size for path in (episodes / "episode_000000").iterdir())
+    says = read_info(episodes / "episode_000000").recovered
     cpu_s = [late - early for early, late in zip(before, after, strict=True)]
     return Recorded(
-        said["counts"], recorded, missing, twice, ASKED_HZ, said["seconds"], wall_s, cpu_s[0], cpu_s[1], size
+        said["counts"], recorded, missing, twice, ASKED_HZ, said["seconds"], wall_s, cpu_s[0], cpu_s[1], size, says
     )
 
 
