@@ -94,7 +94,7 @@ def publish(node: Node, folder: Path, seconds: float) -> None:
     (folder / "published.tmp").write_text(json.dumps(result))
     (folder / "published.tmp").rename(folder / "published.json")
     # What is on its way still needs its publisher.
-    time.sleep(5.0)
+    time.sleep(8.0)
 
 
 def main() -> int:
