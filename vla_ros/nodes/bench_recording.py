@@ -80,6 +80,8 @@ def measure(folder: Path, seconds: float, on_progress: Callable[[float], None]) 
     with ExitStack() as stack:
         changed = {"ROS_DOMAIN_ID": _DOMAIN, "XDG_STATE_HOME": str(folder), **defaults_without_ros(os.environ)}
         changed["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        # A publisher that sends in its own thread leaves single messages out when the machine is busy.
+        changed["RMW_FASTRTPS_PUBLICATION_MODE"] = "ASYNCHRONOUS"
         stack.enter_context(environment(changed))
         remap = ["--ros-args", "-r", f"__ns:=/{namespace}"]
         recorder_words = [*remap, "-p", "robot:=panda", "-p", f"rig:={_write_rig(folder)}", "-p", f"folder:={episodes}"]
