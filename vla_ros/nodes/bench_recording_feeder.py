@@ -27,6 +27,7 @@ _DIGITS = 9
 CAMERAS = ("base", "wrist", "side")
 WIDTH, HEIGHT, IMAGES_HZ = 640, 480, 30.0
 _START_S = 60.0
+_KEPT_S = 5.0
 
 
 def number_of(data: bytes | memoryview) -> int:
@@ -36,8 +37,9 @@ def number_of(data: bytes | memoryview) -> int:
 
 
 def _quality(rate_hz: float) -> QoSProfile:
-    """Reliable, and a second long: what is lost on the way is sent again only while its publisher still has it."""
-    return QoSProfile(depth=max(1, round(rate_hz)))
+    """Reliable, and some seconds long: what is lost on the way is sent again only while its publisher still has it, and
+    DDS asks as seldom as every three seconds."""
+    return QoSProfile(depth=round(_KEPT_S * rate_hz))
 
 
 def _templates() -> dict[str, tuple[type, float, bytearray]]:
@@ -92,7 +94,7 @@ def publish(node: Node, folder: Path, seconds: float) -> None:
     (folder / "published.tmp").write_text(json.dumps(result))
     (folder / "published.tmp").rename(folder / "published.json")
     # What is on its way still needs its publisher.
-    time.sleep(5.0)
+    time.sleep(8.0)
 
 
 def main() -> int:

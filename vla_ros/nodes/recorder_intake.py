@@ -19,10 +19,11 @@ from vla_ros.nodes.streams import Polled
 from vla_ros.recording.bag_writer import Topic
 from vla_ros.recording.topics import EVENT_TOPIC, STRING, fixed_topics, policy_topic
 
-DEPTH = 400
-"""Messages of a topic that DDS keeps while nobody looks: more than a second of the fastest."""
+DEPTH = 4000
+"""Messages of a topic that DDS keeps for us: what comes after a lost one waits until that was sent again, which may be
+the three seconds of a heartbeat later, and what doesn't fit then is lost, too."""
 _POLL_S = 0.01
-_STATIC_KEPT, _SEEN_KEPT = 100, 2 * DEPTH
+_STATIC_KEPT, _SEEN_KEPT = 100, DEPTH
 # In force until another comes, whoever published them.
 _STATES = ("task", "robot_description", "gripper/command")
 
@@ -37,6 +38,9 @@ class _Heard:
         self.topic, self.relative = topic, relative
         self.qualities: set[_Quality] = set()
         self._seen: dict[Any, None] = {}
+        self._numbers: dict[Any, int] = {}
+        self.lost = 0
+        """Messages that their publishers sent and that never came, by their own count."""
 
     def is_new(self, info: dict[str, Any]) -> bool:
         """False for what another of our subscriptions brought already."""
@@ -44,9 +48,16 @@ class _Heard:
         if key in self._seen:
             return False
         self._seen[key] = None
+        self._count(key[0], info.get("publication_sequence_number"))
         if len(self._seen) > _SEEN_KEPT:
             del self._seen[next(iter(self._seen))]
         return True
+
+    def _count(self, publisher: Any, number: int | None) -> None:
+        if number:
+            last = self._numbers.get(publisher, number)
+            self.lost += max(0, number - last - 1)
+            self._numbers[publisher] = max(number, last)
 
 
 class RecorderIntake:
@@ -110,6 +121,10 @@ class RecorderIntake:
         """What is in force now: task, gripper command, the robot's description, static transforms."""
         with self._lock:
             return [(self._heard[name].topic, data) for name, kept in self._latched.items() for data in kept]
+
+    def lost(self) -> dict[str, int]:
+        """Messages that were published and never came, by topic, since the start; where DDS numbers them."""
+        return {name: heard.lost for name, heard in self._heard.items() if heard.lost}
 
     def topics(self) -> list[str]:
         """Resolved names of what is heard."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,6 @@ class RecorderNode(Node):
         self._event_topic, self._said = event.name, deque[str](maxlen=_SAID_KEPT)
         self.recorder = Recorder(folder, event, self._options())
         self._images = self._make_images()
-        sink = self._images.add if self._images is not None else self._add
         self._events = self.create_publisher(String, EVENT_TOPIC, LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         if bool(parameter(self, "resume", False, "finish what a crash left unfinished, before anything else")):
@@ -68,12 +67,13 @@ class RecorderNode(Node):
         elif unfinished := self.recorder.store.unfinished():
             names = ", ".join(path.name for path in unfinished)
             self.get_logger().warning(f"{folder} has unfinished {names}; `vla-ros episodes repair` finishes them")
-        self.intake = RecorderIntake(self, rig, sink)
+        self.intake = RecorderIntake(self, rig, self._take)
         self.last: Path | None = None
         """The folder of the newest finished episode."""
         self.problem = ""
         """What went wrong last, empty for nothing."""
         self._report = RecorderReport()
+        self._lost_before: Counter[str] = Counter()
         outcomes: dict[str, Outcome] = {"stop": "unlabelled", "success": "success", "failure": "failure"}
         self.create_service(Trigger, "episode/start", self._serve(self.start))
         self.create_service(Trigger, "episode/discard", self._serve(self.discard))
@@ -96,6 +96,7 @@ class RecorderNode(Node):
             lambda number: self.words.info(number, now_ns(self), names, task, source), self.intake.latched()
         )
         self._report = RecorderReport()
+        self._lost_before += Counter(self._lost())
         self._publish(event)
         info = self.recorder.info
         text = f"recording episode {info.number if info else '?'} into {self.recorder.store.folder}"
@@ -117,7 +118,7 @@ class RecorderNode(Node):
         if self._images is not None:
             self._images.drain()
         try:
-            event, self.last = self.recorder.stop(outcome, now_ns(self), reason)
+            event, self.last = self.recorder.stop(outcome, now_ns(self), reason, self._lost())
         except VlaRosError as error:
             self.problem = str(error)
             self._publish(self.recorder.say("stop", now_ns(self), problem=str(error)))
@@ -172,6 +173,14 @@ class RecorderNode(Node):
             raise UnknownNameError("kind of images", kind, _IMAGES)
         return None if kind == "raw" else ImageCompressor(kind, self._add)  # type: ignore[arg-type]
 
+    def _take(self, topic: Topic, stamp_ns: int, data: bytes) -> None:
+        if self.recorder.info is None:
+            return
+        if self._images is not None:
+            self._images.add(topic, stamp_ns, data)
+        else:
+            self._add(topic, stamp_ns, data)
+
     def _add(self, topic: Topic, stamp_ns: int, data: bytes) -> None:
         # What this node says itself is written when it says it.
         if topic.name == self._event_topic and deserialize_message(data, String).data in self._said:
@@ -215,7 +224,7 @@ class RecorderNode(Node):
         if self.recorder.info is None:
             return
         disk = self.recorder.watch_disk(time.monotonic())
-        for text in self._report.news(disk, self.recorder.figures(), self._dropped_images()):
+        for text in self._report.news(disk, self.recorder.figures(), self._lost()):
             self.get_logger().error(text)
         if disk.level == "full" or self.recorder.figures().failure:
             try:
@@ -225,14 +234,17 @@ class RecorderNode(Node):
                 self.problem = str(error)
             self.get_logger().error(self.problem)
 
-    def _dropped_images(self) -> dict[str, int]:
-        return dict(self._images.dropped) if self._images is not None else {}
+    def _lost(self) -> dict[str, int]:
+        """Messages of this episode that didn't come as far as its bag, by topic."""
+        compressing = self._images.dropped if self._images is not None else {}
+        total = Counter(self.intake.lost()) + Counter(compressing)
+        return dict(total - self._lost_before)
 
     def _publish_diagnostics(self) -> None:
         info = self.recorder.info
         disk = self.recorder.watch_disk(time.monotonic())
         text, level, values = self._report.say(
-            time.monotonic(), info, self.recorder.figures(), disk, self._dropped_images(), self.problem
+            time.monotonic(), info, self.recorder.figures(), disk, self._lost(), self.problem
         )
         values |= {"folder": self.recorder.store.folder, "topics": len(self.intake.topics())}
         name = self.get_fully_qualified_name()

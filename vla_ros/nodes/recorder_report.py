@@ -20,16 +20,16 @@ class RecorderReport:
         self._before_s = float("nan")
         self._before = WriterFigures()
 
-    def news(self, disk: DiskState, figures: WriterFigures, dropped_images: Mapping[str, int]) -> list[str]:
+    def news(self, disk: DiskState, figures: WriterFigures, lost: Mapping[str, int]) -> list[str]:
         """What has to be in the log, once each."""
         news = []
         if disk.level != self._level and disk.level != "ok":
             news.append(f"the disk is nearly full: {disk}; the episode ends then")
         self._level = disk.level
-        dropped = sum(figures.dropped.values()) + sum(dropped_images.values())
+        dropped = sum(figures.dropped.values()) + sum(lost.values())
         if dropped > self._dropped:
-            lost = ", ".join(f"{count} of {topic}" for topic, count in {**figures.dropped, **dropped_images}.items())
-            news.append(f"messages are lost, the disk or the compression is too slow: {lost}")
+            listing = ", ".join(f"{count} of {topic}" for topic, count in {**figures.dropped, **lost}.items())
+            news.append(f"messages are lost, on the way here or because disk or compression are slow: {listing}")
         self._dropped = dropped
         return news
 
@@ -39,7 +39,7 @@ class RecorderReport:
         info: EpisodeInfo | None,
         figures: WriterFigures,
         disk: DiskState,
-        dropped_images: Mapping[str, int],
+        lost: Mapping[str, int],
         problem: str,
     ) -> tuple[str, bytes, dict[str, object]]:
         """Text, level and values of a diagnostic status.
@@ -49,7 +49,7 @@ class RecorderReport:
             info: of the open episode.
             figures: of its bag.
             disk: how long it will do.
-            dropped_images: that couldn't be compressed in time, by topic.
+            lost: messages that didn't come as far as the bag, by topic.
             problem: what went wrong last.
         """
         took_s = now_s - self._before_s
@@ -58,7 +58,7 @@ class RecorderReport:
             for topic, count in figures.counts.items()
             if took_s > 0.0
         }
-        dropped = sum(figures.dropped.values()) + sum(dropped_images.values())
+        dropped = sum(figures.dropped.values()) + sum(lost.values())
         values: dict[str, object] = {
             "state": "idle" if info is None else "recording",
             "episode": -1 if info is None else info.number,
@@ -75,6 +75,6 @@ class RecorderReport:
         self._before_s, self._before = now_s, figures
         text = "idle" if info is None else f"recording episode {info.number}: {disk}"
         if problem or figures.failure or dropped:
-            lost = f"{dropped} messages are lost" if dropped else ""
-            return "; ".join(filter(None, (problem, figures.failure, lost, text))), DiagnosticStatus.ERROR, values
+            count = f"{dropped} messages are lost" if dropped else ""
+            return "; ".join(filter(None, (problem, figures.failure, count, text))), DiagnosticStatus.ERROR, values
         return text, DiagnosticStatus.OK if disk.level == "ok" else DiagnosticStatus.WARN, values

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -61,7 +61,6 @@ class Recorder:
         self._event_topic, self._options = event_topic, options
         self._writer: EpisodeWriter | None = None
         self._watch = DiskWatch(options.disk)
-        self._ending = threading.Lock()
 
     def start(self, make_info: Callable[[int], EpisodeInfo], before: Sequence[tuple[Topic, bytes]] = ()) -> str:
         """Begins an episode.
@@ -140,13 +139,16 @@ class Recorder:
         figures = self.figures()
         return self._watch.step(now_s, self._free_bytes(), figures.bytes + figures.queue_bytes)
 
-    def stop(self, outcome: Outcome, stamp_ns: int, reason: str = "") -> tuple[str, Path]:
+    def stop(
+        self, outcome: Outcome, stamp_ns: int, reason: str = "", lost: Mapping[str, int] | None = None
+    ) -> tuple[str, Path]:
         """Ends the episode.
 
         Args:
             outcome: how it ended.
             stamp_ns: ROS time.
             reason: why, if it isn't that somebody wanted it.
+            lost: messages that didn't come as far as `add`, by topic.
 
         Returns:
             The event, as JSON, and the episode's folder.
@@ -155,14 +157,14 @@ class Recorder:
             RecordingError: if none is open, or anything wasn't written; the text says what there is.
         """
         info = self._open_info()
-        dropped = dict(self.figures().dropped)
-        values = ({"reason": reason} if reason else {}) | ({"dropped": dropped} if dropped else {})
+        dropped = dict(Counter(self.figures().dropped) + Counter(lost or {}))
+        values = ({"reason": reason} if reason else {}) | ({"lost": dropped} if dropped else {})
         name = "stop" if outcome == "unlabelled" else outcome
         event = self.say(name, stamp_ns, **values)
         info = info.ended(outcome, stamp_ns)
         if dropped:
-            lost = ", ".join(f"{count} of {topic}" for topic, count in sorted(dropped.items()))
-            info = replace(info, recovered=f"messages were dropped because the disk was too slow: {lost}")
+            listing = ", ".join(f"{count} of {topic}" for topic, count in sorted(dropped.items()))
+            info = replace(info, recovered=f"messages were lost on the way to the bag: {listing}")
         writer, self._writer = self._writer, None
         self.info = None
         try:

@@ -36,6 +36,7 @@ def run(options: Options) -> Result:
         "published": found.published,
         "missing": missing,
         "first_missing": found.first_missing,
+        "recorder_says": found.recorder_says,
         "recorded_twice": found.recorded_twice,
         "rates_hz": {topic: count / found.published_s for topic, count in found.published.items()},
         "bag_megabytes_s": found.bag_bytes / found.published_s / 1e6,
