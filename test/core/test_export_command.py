@@ -125,7 +125,7 @@ def test_cleaning_drops_frames_and_all_episodes_keep_the_same_columns(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--clean", "idle=wash"], "idle=flag|WHAT=flag"),
+        (["--clean", "idle=wash"], "WHAT=drop"),
         (["--option", "codec"], "NAME=VALUE"),
         (["--option", "codec=vhs"], "vhs"),
         (["--processes", "0"], "at least 1"),
@@ -135,7 +135,7 @@ def test_arguments_that_mean_nothing_are_refused(
     recorded: Path, tmp_path: Path, words: list[str], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["export", str(recorded), "--to", str(tmp_path / "d"), "--contract", CONTRACT, *words]) == 2
-    assert any(part in capsys.readouterr().err for part in problem.split("|"))
+    assert problem in capsys.readouterr().err
 
 
 def test_two_folders_whose_episodes_have_one_number_go_into_one_dataset(
