@@ -239,10 +239,10 @@ def test_ours_is_read_back_and_appended_to(ours: Path, tmp_path: Path) -> None:
         assert_equal(dataset.read(seed), make_episode(seed, LENGTHS[seed % 3]))
 
 
-def test_same_episodes_give_the_same_bytes(ours: Path, tmp_path: Path) -> None:
+def test_same_episodes_give_the_same_bytes_but_for_videos(ours: Path, tmp_path: Path) -> None:
     again = write(tmp_path / "dataset", range(3))
     for path in ours.rglob("*.*"):
-        if path.is_file():
+        if path.is_file() and path.suffix != ".mp4":
             assert (again / path.relative_to(ours)).read_bytes() == path.read_bytes(), path
 
 

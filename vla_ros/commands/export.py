@@ -55,6 +55,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--rig", metavar="NAME", help="of bags that don't say; a name or a YAML file")
     parser.add_argument("--robot", metavar="NAME", help="likewise")
     parser.add_argument("--task", default="", metavar="TEXT", help="likewise")
+    parser.add_argument(
+        "--topic", action="append", default=[], metavar="NAME=TOPIC", help="likewise, e.g. task=/prompt"
+    )
     parser.add_argument("--json", dest="is_json", action="store_true", help="one JSON object, last on standard output")
     parser.set_defaults(run=run)
     return parser
@@ -123,6 +126,7 @@ def _source(args: argparse.Namespace) -> Source:
         load_rig(args.rig) if args.rig else None,
         load_robot(args.robot) if args.robot else None,
         args.task,
+        {name: str(place) for name, place in format_options(args.topic, "--topic").items()},
     )
 
 

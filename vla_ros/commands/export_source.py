@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -32,6 +32,7 @@ class Source:
         rig: for bags that don't say.
         robot: likewise.
         task: likewise.
+        topics: relative name -> name in the bag, where it isn't found by itself.
     """
 
     contract: Contract
@@ -40,6 +41,7 @@ class Source:
     rig: Rig | None = None
     robot: RobotConfig | None = None
     task: str = ""
+    topics: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, folder: Path) -> tuple[Schema, list[EpisodeFrames]]:
         """An episode's frames under the contract; several where gaps split it.
@@ -47,7 +49,7 @@ class Source:
         Raises:
             VlaRosError: why not.
         """
-        episode = read_episode(folder, self.rig, self.robot, self.contract, task=self.task)
+        episode = read_episode(folder, self.rig, self.robot, self.contract, task=self.task, topics=self.topics)
         schema, parts = make_episodes(episode, self.contract, self.options)
         name = identity(folder)
         named = [

@@ -217,7 +217,7 @@ def _stage(
 ) -> _Outcome:
     """In another process: everything but the episode's number."""
     read = _read(folder, source, schema)
-    parts = []
+    parts: list[_Part] = []
     for place, part in enumerate(read.parts):
         if part.episode is None:
             continue

@@ -1,6 +1,6 @@
 """Images to video: a colour conversion by OpenCV, an encoder on one thread, a keyframe every other frame.
 
-One thread a stream: the same images give the same bytes on every machine, and streams run beside each other. No
+One thread a stream: what is written doesn't hang on a machine's cores, and streams run beside each other. No
 B-frames and closed groups: an episode's packets can be cut out and put behind another's without encoding anew, and
 whoever wants one frame decodes two.
 """

@@ -47,7 +47,7 @@ def find_places(folder: Path, info: Mapping[str, Any]) -> tuple[list[EpisodePlac
 
 def _places_3(folder: Path, info: Mapping[str, Any], keys: Sequence[str]) -> list[EpisodePlace]:
     found = []
-    for row in read_episodes(folder):
+    for row in read_episodes(folder, stats_of=keys):
         try:
             numbers = {"chunk_index": int(row["data/chunk_index"]), "file_index": int(row["data/file_index"])}
             data = _path(folder, info, "data_path", **numbers)

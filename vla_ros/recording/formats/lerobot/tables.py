@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,12 @@ def durable_file(path: Path) -> Iterator[Path]:
     """`whole_file` that is on the disk when the block ends."""
     with whole_file(path) as partial:
         yield partial
-        _flush(partial)
-    _flush(path.parent)
+        flush(partial)
+    flush(path.parent)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """A file's or folder's content to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -103,19 +104,35 @@ def read_table(path: Path, columns: list[str] | None = None, filters: Any = None
         raise DatasetError(f"{path} can't be read ({error}); copy the file anew") from error
 
 
-def read_episodes(folder: Path) -> list[dict[str, Any]]:
+def read_episodes(folder: Path, stats_of: Collection[str] | None = None) -> list[dict[str, Any]]:
     """meta/episodes as rows, in the episodes' order; the statistics under `stats`, by column.
+
+    Args:
+        folder: of the dataset.
+        stats_of: columns whose statistics are wanted, of what may be very many; None for all.
 
     Raises:
         DatasetError: if they can't be read, or numbers are missing.
     """
     rows: list[dict[str, Any]] = []
     for path in sorted((folder / EPISODES_FOLDER).glob("*/*.parquet")):
-        rows += [_nested(row) for row in read_table(path).to_pylist()]
+        wanted = [name for name in _names(path) if stats_of is None or _is_wanted(name, stats_of)]
+        rows += [_nested(row) for row in read_table(path, wanted).to_pylist()]
     rows.sort(key=lambda row: int(row["episode_index"]))
     if [row["episode_index"] for row in rows] != list(range(len(rows))):
         raise DatasetError(f"{folder / EPISODES_FOLDER}: episode numbers aren't 0 to {len(rows) - 1}; copy it anew")
     return rows
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        return list(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(f"{path} can't be read ({error}); copy the file anew") from error
+
+
+def _is_wanted(name: str, stats_of: Collection[str]) -> bool:
+    return not name.startswith("stats/") or name.split("/", 2)[1] in stats_of
 
 
 def write_episodes(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -23,7 +23,7 @@ from vla_ros.recording.formats.lerobot.lot import Lot, Tables
 from vla_ros.recording.formats.lerobot.options import WriteOptions
 from vla_ros.recording.formats.lerobot.own import OwnEpisode, read_own
 from vla_ros.recording.formats.lerobot.staging import DATA_FILE, StagedEpisode, read_staged, stage
-from vla_ros.recording.formats.lerobot.tables import read_episodes, read_tasks, write_json
+from vla_ros.recording.formats.lerobot.tables import flush, read_episodes, read_tasks, write_json
 from vla_ros.recording.formats.lock import lock_folder
 from vla_ros.recording.formats.schema import check_same_schema
 from vla_ros.recording.statistics import Statistics
@@ -111,6 +111,7 @@ class LeRobotWriter:
             raise DatasetError(f"{self.folder} holds {episode.name} already; leave it out")
         place = self._staged_folder / f"{len(self.names):06d}"
         staged.rename(place)
+        flush(self._staged_folder)  # Under its number it is the dataset's; else who resumes removes it.
         self._staged.append(read_staged(place))
         if self._is_full():
             self._commit()
@@ -220,9 +221,9 @@ def _remove_strays(folder: Path, tables: Tables) -> None:
 
 def unfinished(folder: Path) -> int:
     """How many episodes are staged and not in the dataset's files."""
-    committed = len(read_episodes(folder))
-    names = [path.name for path in (folder / STAGED_FOLDER).glob("*")]
-    return sum(name.isdigit() and int(name) >= committed for name in names)
+    numbers = [int(path.name) for path in (folder / STAGED_FOLDER).glob("*") if path.name.isdigit()]
+    committed = len(read_episodes(folder, stats_of=())) if numbers else 0
+    return sum(number >= committed for number in numbers)
 
 
 def replace_statistics(folder: Path, schema: Schema, stats: Sequence[Mapping[str, Statistics]]) -> None:
