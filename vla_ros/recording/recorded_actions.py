@@ -91,7 +91,6 @@ def actions_of_frames(
             )
         absolute = decode_foreign(frames, contract, joints)
         space, has_gripper = contract.action.space, contract.action.has_gripper
-        times_s = times_s - (1 - contract.action.first_action_offset_steps) * period_s
     else:
         absolute = np.asarray(frames.columns[ACTION], dtype=np.float64)
         space, has_gripper = schema.contract.action.space, schema.contract.action.has_gripper
@@ -163,15 +162,15 @@ def _measured_at(episode: RecordedEpisode, stamp_ns: int) -> FloatArray | None:
 
 
 def _frame_times(frames: EpisodeFrames, period_s: float) -> FloatArray:
-    """When each frame's action was due: by the true stamps where they make sense, else by the grid."""
-    grid = np.asarray((np.arange(len(frames)) + 1) * period_s, dtype=np.float64)
+    """When each action was due after the first: by the true stamps where they make sense, else by the grid."""
+    grid = np.asarray(np.arange(len(frames)) * period_s, dtype=np.float64)
     if STAMP not in frames.columns:
         return grid
     stamps_ns = np.asarray(frames.columns[STAMP]).reshape(len(frames))
     steps_s = np.diff(stamps_ns) * _NS
     if len(steps_s) and steps_s.min() < 0.2 * period_s:
         return grid
-    return np.asarray((stamps_ns - stamps_ns[0]) * _NS + period_s, dtype=np.float64)
+    return np.asarray((stamps_ns - stamps_ns[0]) * _NS, dtype=np.float64)
 
 
 def _check(values: FloatArray, where: str) -> None:

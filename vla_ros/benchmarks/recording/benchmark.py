@@ -36,8 +36,20 @@ PARTS: dict[str, Part] = {
             Requirement("cut_tail_lost_s_max", 1.0, 0.0, "of what was in the file before the cut", "s"),
         ),
     ),
+    "export": Part(
+        "export",
+        "recorded episodes to LeRobot's mp4 on two cores, beside the encoder alone",
+        (
+            Requirement(
+                "export_gb_per_min", 8.0, 15.0, "raw image bytes over wall time, MCAP to mp4", "GB/min", is_least=True
+            ),
+            Requirement(
+                "export_over_encoder", 0.6, 0.7, "frames/s over the bare encoder's", is_least=True, is_full_only=True
+            ),
+        ),
+    ),
 }
-BENCHMARK = Benchmark("recording", __package__, PARTS, ("numpy", "rosbags"))
+BENCHMARK = Benchmark("recording", __package__, PARTS, ("av", "numpy", "rosbags"))
 chosen_parts, requirements, run = BENCHMARK.chosen, BENCHMARK.requirements, BENCHMARK.run
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vla_ros.commands.episodes.options import add_common, chosen
+from vla_ros.commands.episodes.options import add_common
 from vla_ros.commands.progress import Progress
 from vla_ros.policies.packages import packages_for
 
@@ -31,6 +31,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("episode", metavar="N", help="number of the episode, or its folder")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the page (default out/EPISODE)")
+    parser.add_argument("--rig", metavar="NAME", help="of a bag that doesn't say")
     add_common(parser)
     parser.set_defaults(run=run)
     return parser
@@ -42,19 +43,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         VlaRosError: for an episode that can't be read, or a page that can't be written.
     """
-    (path,) = chosen(args.folder, [args.episode])
     # Imported late: they take a second, and an unknown argument should be told at once.
     with packages_for("vla-ros episodes view"):
+        from vla_ros.commands.replay.episodes import model_of, read_bag
         from vla_ros.evaluation.episode_page import INDEX, write_page
-        from vla_ros.recording.reading import read_episode
-    from vla_ros.robots.model import RobotModel
 
-    episode = read_episode(path)
-    is_described = bool(episode.description)
-    model = RobotModel(episode.robot, episode.description) if is_described else RobotModel.from_config(episode.robot)
+    episode = read_bag(args.episode, args.folder, args.rig)
     out = args.out or Path("out") / episode.info.name
     progress = Progress()
-    facts = write_page(episode, model, out, lambda fraction: progress("writing", fraction))
+    facts = write_page(episode, model_of(episode), out, lambda fraction: progress("writing", fraction))
     progress.end()
     if args.is_json:
         print(json.dumps({**facts, "page": str(out / INDEX)}))

@@ -47,7 +47,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--contract", metavar="NAME", help="what actions mean, of a dataset that doesn't say")
     parser.add_argument("--robot", metavar="NAME", help="another arm than the episode's; it repeats the tool's way")
-    parser.add_argument("--rig", metavar="NAME", help="rig of the simulation (default ROBOT_table)")
+    parser.add_argument(
+        "--rig", metavar="NAME", help="of the simulation (default ROBOT_table), or of a bag that says none"
+    )
     parser.add_argument("--in", dest="where", choices=("sim", "arm"), help="what to move (default: nothing)")
     parser.add_argument(
         "--arm", choices=("true", "false"), default="false", help="true: --in arm moves it (default %(default)s)"

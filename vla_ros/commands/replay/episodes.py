@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from vla_ros.commands.episodes.options import chosen
-from vla_ros.contract import load_contract
-from vla_ros.errors import VlaRosError
+from vla_ros.contract import load_contract, load_rig
+from vla_ros.errors import ConfigError, VlaRosError
 from vla_ros.policies.packages import packages_for
 from vla_ros.recording.dataset import Dataset
 from vla_ros.recording.formats.registry import load_format
@@ -24,7 +24,7 @@ def read_actions(args: argparse.Namespace) -> RecordedActions:
         VlaRosError: if there is no such episode, or it can't be read.
     """
     if args.dataset is None:
-        episode = read_bag(args)
+        episode = read_bag(args.episode, args.folder, args.rig)
         return actions_of_recording(episode, model_of(episode).forward_kinematics)
     name, _, folder = str(args.dataset).partition(":")
     if not folder:
@@ -37,17 +37,27 @@ def read_actions(args: argparse.Namespace) -> RecordedActions:
     return actions_of_frames(dataset.schema, dataset.read(_index(args.episode, dataset)), contract, joints)
 
 
-def read_bag(args: argparse.Namespace) -> RecordedEpisode:
-    """The recorded episode.
+def read_bag(word: str, folder: Path, rig: str | None = None) -> RecordedEpisode:
+    """A recorded episode.
+
+    Args:
+        word: its number in a folder of episodes, or a bag's own folder.
+        folder: of episodes.
+        rig: name or file, for a bag that doesn't say of which rig it is.
 
     Raises:
         VlaRosError: if there is none, or it can't be read.
     """
-    (folder,) = chosen(args.folder, [args.episode])
+    (path,) = chosen(folder, [word])
     with packages_for("reading bags"):
         from vla_ros.recording.reading import read_episode
 
-        return read_episode(folder)
+        try:
+            return read_episode(path)
+        except ConfigError:
+            if rig is None:
+                raise
+            return read_episode(path, load_rig(rig))
 
 
 def model_of(episode: RecordedEpisode) -> RobotModel:

@@ -27,7 +27,7 @@ def run_open_loop(args: argparse.Namespace) -> int:
     if args.where is not None:
         raise VlaRosError(f"--open-loop moves nothing: leave out --in {args.where}")
     config = load_policy_config(args.policy)
-    episode = read_bag(args)
+    episode = read_bag(args.episode, args.folder, args.rig)
     with packages_for("vla-ros replay --open-loop"):
         from vla_ros.evaluation.open_loop import plot_open_loop
         from vla_ros.evaluation.open_loop import run_open_loop as compare_open_loop

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from vla_ros.commands.progress import Progress
 from vla_ros.config import load, package_share
@@ -23,9 +23,6 @@ from vla_ros.recording.recorded_actions import RecordedActions
 from vla_ros.robots.model import RobotModel
 from vla_ros.safety.config import SafetyConfig
 from vla_ros.types import FloatArray
-
-if TYPE_CHECKING:
-    from vla_ros.nodes.replay_node import ReplayNode
 
 _START_TIMEOUT_S, _ARM_TIMEOUT_S = 60.0, 10.0
 
@@ -91,7 +88,7 @@ def play_in_simulation(
             return node.play(actions, args.speed, alive, _told(progress, "replaying")), start
 
 
-def _node(model: RobotModel, namespace: str) -> AbstractContextManager[ReplayNode]:
+def _node(model: RobotModel, namespace: str) -> AbstractContextManager[Any]:
     os.environ.update(defaults_without_ros(os.environ))
     try:
         from vla_ros.nodes.replay_node import replay_node
