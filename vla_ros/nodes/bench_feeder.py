@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from vla_ros.nodes.runtime import RELIABLE, now_ns, required_parameter, run  # isort: skip # Before rclpy is imported.
+from vla_ros.nodes.runtime import IMAGES, RELIABLE, now_ns, required_parameter, run  # isort: skip # Before rclpy is imported.
 
 import numpy as np
 from rclpy.node import Node
@@ -36,7 +36,7 @@ class Feeder(Node):
             self.create_timer(1.0 / camera.rate_hz, self._publisher(camera.topic, image))
 
     def _publisher(self, topic: str, image: Image) -> object:
-        publisher = self.create_publisher(Image, topic, RELIABLE)
+        publisher = self.create_publisher(Image, topic, IMAGES)
 
         def publish() -> None:
             image.header.stamp = self.get_clock().now().to_msg()

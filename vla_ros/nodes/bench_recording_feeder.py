@@ -7,16 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-from vla_ros.nodes.runtime import required_parameter  # isort: skip # Settles the environment before rclpy.
+from vla_ros.nodes.runtime import IMAGES, RELIABLE, required_parameter  # isort: skip # Settles the environment before rclpy.
 
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Transform, Twist
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectoryPoint
 
 from vla_ros.nodes import image_messages
@@ -27,19 +26,12 @@ _DIGITS = 9
 CAMERAS = ("base", "wrist", "side")
 WIDTH, HEIGHT, IMAGES_HZ = 640, 480, 30.0
 _START_S = 60.0
-_KEPT_S = 5.0
 
 
 def number_of(data: bytes | memoryview) -> int:
     """The number in a message's frame_id, which is near its beginning."""
     begin = bytes(data[:400]).index(MARK) + len(MARK)
     return int(bytes(data[begin : begin + _DIGITS]))
-
-
-def _quality(rate_hz: float) -> QoSProfile:
-    """Reliable, and some seconds long: what is lost on the way is sent again only while its publisher still has it, and
-    DDS asks as seldom as every three seconds."""
-    return QoSProfile(depth=round(_KEPT_S * rate_hz))
 
 
 def _templates() -> dict[str, tuple[type, float, bytearray]]:
@@ -71,7 +63,13 @@ def publish(node: Node, folder: Path, seconds: float) -> None:
     streams = []
     for topic, (kind, hz, data) in _templates().items():
         streams.append(
-            (topic, node.create_publisher(kind, topic, _quality(hz)), 1.0 / hz, data, data.index(MARK) + len(MARK))
+            (
+                topic,
+                node.create_publisher(kind, topic, IMAGES if kind is Image else RELIABLE),
+                1.0 / hz,
+                data,
+                data.index(MARK) + len(MARK),
+            )
         )
     deadline_s = time.monotonic() + _START_S
     while any(publisher.get_subscription_count() == 0 for _, publisher, *_ in streams) or not (folder / "go").exists():
@@ -94,7 +92,7 @@ def publish(node: Node, folder: Path, seconds: float) -> None:
     (folder / "published.tmp").write_text(json.dumps(result))
     (folder / "published.tmp").rename(folder / "published.json")
     # What is on its way still needs its publisher.
-    time.sleep(8.0)
+    time.sleep(12.0)
 
 
 def main() -> int:

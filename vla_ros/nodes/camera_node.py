@@ -18,7 +18,7 @@ from vla_ros.contract import CameraMount, RigCamera, load_rig
 from vla_ros.errors import SensorError, UnknownNameError
 from vla_ros.geometry import rotations, se3
 from vla_ros.nodes import image_messages, messages
-from vla_ros.nodes.runtime import RELIABLE, SENSOR, newest_only, now_ns, parameter, required_parameter, run
+from vla_ros.nodes.runtime import IMAGES, RELIABLE, SENSOR, newest_only, now_ns, parameter, required_parameter, run
 from vla_ros.nodes.tf import TransformBroadcaster
 from vla_ros.observation.camera_feed import CameraFeed, open_capture
 from vla_ros.types import CameraModel, FloatArray, ImageArray
@@ -61,7 +61,7 @@ class CameraNode(Node):
 
     def _serve(self, name: str, camera: RigCamera) -> None:
         feed = CameraFeed(name, camera)
-        images = self.create_publisher(Image, camera.topic, RELIABLE)
+        images = self.create_publisher(Image, camera.topic, IMAGES)
         infos = self.create_publisher(CameraInfo, camera.info_topic, RELIABLE)
 
         def publish(image: ImageArray, source: CameraModel | None, stamp_ns: int) -> None:

@@ -17,6 +17,7 @@ from vla_ros.errors import VlaRosError
 from vla_ros.nodes import image_messages, messages
 from vla_ros.nodes.loop import TickLoop
 from vla_ros.nodes.runtime import (
+    IMAGES,
     RELIABLE,
     SENSOR,
     newest_only,
@@ -62,7 +63,7 @@ class SimNode(Node):
         self._truth = self.create_publisher(TFMessage, "sim/ground_truth", RELIABLE)
         self._cameras = {
             name: (
-                self.create_publisher(Image, camera.topic, RELIABLE),
+                self.create_publisher(Image, camera.topic, IMAGES),
                 self.create_publisher(CameraInfo, camera.info_topic, RELIABLE),
                 simulated_camera(camera),
                 camera.mount.frame,
