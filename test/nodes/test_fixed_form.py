@@ -5,14 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
+rclpy = pytest.importorskip("rclpy")
 
 from rclpy.serialization import deserialize_message, serialize_message
+from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
-from vla_ros.nodes import fixed_form, messages
+from vla_ros.nodes import chunk_messages, fixed_form, messages
 from vla_ros.nodes.fixed_form import FixedForm
+from vla_ros.nodes.target_publisher import TargetPublisher
+from vla_ros.robots.config import load_robot
+from vla_ros.types import JointTarget, ToolTarget
 
 pytestmark = pytest.mark.ros
 
@@ -77,3 +82,30 @@ def test_where_numbers_are_not_found_messages_are_made_the_usual_way(monkeypatch
 def test_a_row_of_another_width_is_not_pressed_into_the_form() -> None:
     message = FixedForm(joint_state(NAMES[6]), (6, 6)).fill(9, np.ones(7), np.ones(6))
     assert len(message.position) == 7
+
+
+@pytest.mark.parametrize("opening", [None, 0.25])
+def test_targets_are_published_as_their_messages_are(opening: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    rclpy.init()
+    try:
+        robot = load_robot("panda")
+        publisher = TargetPublisher(rclpy.create_node("target_publisher"), robot)
+        sent = []
+        for one in (publisher._tool, publisher._joint):
+            monkeypatch.setattr(one, "publish", sent.append)
+            monkeypatch.setattr(one, "get_subscription_count", lambda: 1)
+        T = np.eye(4)
+        T[:3, :3], T[:3, 3] = Rotation.from_rotvec([0.3, -0.2, 1.1]).as_matrix(), (0.4, -0.1, 0.3)
+        tool = ToolTarget(1_700_000_000_000_000_123, T, np.arange(6.0), opening)
+        joint = JointTarget(1_700_000_000_000_000_456, np.arange(7.0), -np.arange(7.0), opening)
+        publisher.publish(tool)
+        publisher.publish(joint)
+    finally:
+        rclpy.try_shutdown()
+    assert all(type(raw) is bytes for raw in sent)
+    assert deserialize_message(sent[0], MultiDOFJointTrajectory) == chunk_messages.to_target_message(
+        tool, robot.base_frame
+    )
+    assert deserialize_message(sent[1], JointTrajectory) == chunk_messages.to_joint_target_message(
+        joint, robot.joint_names
+    )

@@ -25,8 +25,8 @@ from vla_ros.actions.wire import (
     from_tool_chunk_message,
 )
 from vla_ros.errors import ChunkError
-from vla_ros.nodes.messages import header, to_duration, to_transform
-from vla_ros.types import JointChunk, JointTarget, ToolChunk, ToolTarget
+from vla_ros.nodes.messages import header, to_duration, to_row, to_transform, transform_of
+from vla_ros.types import FloatArray, JointChunk, JointTarget, ToolChunk, ToolTarget
 
 __all__ = [
     "from_joint_chunk_message",
@@ -34,6 +34,7 @@ __all__ = [
     "from_serialised_tool_chunk",
     "from_target_message",
     "from_tool_chunk_message",
+    "target_message",
     "to_joint_chunk_message",
     "to_joint_target_message",
     "to_target_message",
@@ -96,17 +97,22 @@ def _gripper_transform(opening: float) -> Transform:
 
 def to_target_message(target: ToolTarget, base_frame: str) -> MultiDOFJointTrajectory:
     """A tool target: one point, absolute pose and twist in base, then the gripper."""
-    point = MultiDOFJointTrajectoryPoint(transforms=[to_transform(target.T_base_tcp)])
-    twist = Twist()
-    v = target.twist_tcp_in_base.tolist()
-    twist.linear.x, twist.linear.y, twist.linear.z = v[:3]
-    twist.angular.x, twist.angular.y, twist.angular.z = v[3:]
-    point.velocities = [twist]
+    pose, twist = to_row(target.T_base_tcp), target.twist_tcp_in_base
+    return target_message(target.stamp_ns, base_frame, pose, twist, target.gripper_opening)
+
+
+def target_message(
+    stamp_ns: int, base_frame: str, pose: FloatArray, twist: FloatArray, opening: float | None
+) -> MultiDOFJointTrajectory:
+    """A tool target out of its numbers: pose (7,), translation and quat_xyzw, and twist (6,), linear first."""
+    point = MultiDOFJointTrajectoryPoint(transforms=[transform_of(pose)], velocities=[Twist()])
+    v, w = point.velocities[0].linear, point.velocities[0].angular
+    v.x, v.y, v.z, w.x, w.y, w.z = twist.tolist()
     names = [TCP_ABSOLUTE]
-    if target.gripper_opening is not None:
+    if opening is not None:
         names.append(GRIPPER)
-        point.transforms = [point.transforms[0], _gripper_transform(target.gripper_opening)]
-    return MultiDOFJointTrajectory(header=header(target.stamp_ns, base_frame), joint_names=names, points=[point])
+        point.transforms = [point.transforms[0], _gripper_transform(opening)]
+    return MultiDOFJointTrajectory(header=header(stamp_ns, base_frame), joint_names=names, points=[point])
 
 
 def to_joint_target_message(target: JointTarget, joint_names: Sequence[str]) -> JointTrajectory:

@@ -38,14 +38,24 @@ def header(stamp_ns: int, frame_id: str = "") -> Header:
     return Header(stamp=to_time(stamp_ns), frame_id=frame_id)
 
 
+def to_row(T: FloatArray) -> FloatArray:
+    """(4, 4) to (7,): translation and rotation (quat_xyzw)."""
+    row = np.empty(7)
+    row[:3], row[3:] = T[:3, 3], rotations.matrix_to_quat_xyzw(T[:3, :3])
+    return row
+
+
+def transform_of(row: FloatArray) -> Transform:
+    """What `to_row` gives, as geometry_msgs/Transform."""
+    message = Transform()
+    p, q = message.translation, message.rotation
+    p.x, p.y, p.z, q.x, q.y, q.z, q.w = row.tolist()
+    return message
+
+
 def to_transform(T: FloatArray) -> Transform:
     """(4, 4) to geometry_msgs/Transform."""
-    message = Transform()
-    p, q = T[:3, 3], rotations.matrix_to_quat_xyzw(T[:3, :3])
-    message.translation.x, message.translation.y, message.translation.z = float(p[0]), float(p[1]), float(p[2])
-    message.rotation.x, message.rotation.y = float(q[0]), float(q[1])
-    message.rotation.z, message.rotation.w = float(q[2]), float(q[3])
-    return message
+    return transform_of(to_row(T))
 
 
 def to_transform_stamped(T: FloatArray, parent: str, child: str, stamp_ns: int) -> TransformStamped:

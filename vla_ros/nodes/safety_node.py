@@ -15,12 +15,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
-from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
 from vla_ros.actions.path import OffsetLimits
 from vla_ros.config import load, package_share
 from vla_ros.errors import ChunkError, VlaRosError
-from vla_ros.nodes import chunk_messages
 from vla_ros.nodes.chunk_intake import TELEOP, ChunkIntake
 from vla_ros.nodes.handovers import Handovers
 from vla_ros.nodes.loop import TickLoop
@@ -39,6 +37,7 @@ from vla_ros.nodes.safety_report import SafetyReport
 from vla_ros.nodes.settings import command_setting, controller_setting, robot_setting
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.streams import Streams
+from vla_ros.nodes.target_publisher import TargetPublisher
 from vla_ros.policies.registry import policy_name
 from vla_ros.robots.model import RobotModel
 from vla_ros.safety.config import SafetyConfig
@@ -71,8 +70,7 @@ class SafetyNode(Node):
         self.hurry: Callable[[], None] = lambda: None
         """Called in any thread when there is something that the next tick is better early for: a chunk, a stop."""
 
-        self._target = self.create_publisher(MultiDOFJointTrajectory, "target", RELIABLE)
-        self._joint_target = self.create_publisher(JointTrajectory, "joint_target", RELIABLE)
+        self._targets = TargetPublisher(self, self.robot)
         self._events = self.create_publisher(String, "episode/event", LATCHED)
         self.create_subscription(String, "task", self._on_task, RELIABLE)
         self.create_service(Trigger, "safety/stop", self._on_stop)
@@ -172,7 +170,7 @@ class SafetyNode(Node):
         return SetParametersResult(successful=True)
 
     def _exclusive_topics(self) -> list[str]:
-        return [self._target.topic_name, self._joint_target.topic_name, *self._intake.topics(self.filter.source)]
+        return [*self._targets.topics, *self._intake.topics(self.filter.source)]
 
     def _on_rivals(self, rivals: str) -> None:
         self._drop_chunks(f"two publishers: {rivals}")
@@ -219,12 +217,8 @@ class SafetyNode(Node):
         if self._outcome is None:
             return
         target, verdict = self._outcome
-        # Where filter and controller are one process, often nobody listens.
-        if isinstance(target, ToolTarget):
-            if self._target.get_subscription_count():
-                self._target.publish(chunk_messages.to_target_message(target, self.robot.base_frame))
-        elif target is not None and self._joint_target.get_subscription_count():
-            self._joint_target.publish(chunk_messages.to_joint_target_message(target, self.robot.joint_names))
+        if target is not None:
+            self._targets.publish(target)
         self._report.publish_verdict(verdict, stamp_ns)
 
     def on_stall(self, stall_s: float) -> None:
