@@ -204,7 +204,7 @@ def test_committed_postures_and_the_observations_before_travel() -> None:
 @pytest.mark.parametrize(
     ("kind", "known"),
     [
-        (Observation, 8),
+        (Observation, 9),  # `made_of` stays with who made it.
         (CameraFrame, 4),
         (CameraModel, 4),
         (InferenceContext, 3),
