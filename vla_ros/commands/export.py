@@ -58,6 +58,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--topic", action="append", default=[], metavar="NAME=TOPIC", help="likewise, e.g. task=/prompt"
     )
+    parser.add_argument("--namespace", metavar="NS", help="of the robot, where a bag has several")
     parser.add_argument("--json", dest="is_json", action="store_true", help="one JSON object, last on standard output")
     parser.set_defaults(run=run)
     return parser
@@ -118,6 +119,9 @@ def _source(args: argparse.Namespace) -> Source:
     from vla_ros.recording.synchronise import FrameOptions
     from vla_ros.robots.config import load_robot
 
+    topics = {name: str(place) for name, place in format_options(args.topic, "--topic").items()}
+    if args.namespace is not None:
+        topics[""] = args.namespace
     chosen = {} if args.tolerance_s is None else {"tolerance_s": args.tolerance_s}
     return Source(
         load_contract(args.contract),
@@ -126,7 +130,7 @@ def _source(args: argparse.Namespace) -> Source:
         load_rig(args.rig) if args.rig else None,
         load_robot(args.robot) if args.robot else None,
         args.task,
-        {name: str(place) for name, place in format_options(args.topic, "--topic").items()},
+        topics,
     )
 
 
