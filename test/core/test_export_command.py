@@ -191,6 +191,8 @@ def test_cleaning_drops_frames_and_all_episodes_keep_the_same_columns(
         (["--option", "codec"], "NAME=VALUE"),
         (["--option", "codec=vhs"], "vhs"),
         (["--processes", "0"], "at least 1"),
+        (["--tolerance-s", "nan"], "finite"),
+        (["--tolerance-s", "-1"], "at least 0"),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(

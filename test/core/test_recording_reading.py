@@ -174,6 +174,30 @@ def test_topic_of_another_robot_never_stands_for_one_that_is_missing(tmp_path, o
     assert "target" in {finding.topic for finding in episode.findings if finding.kind == "missing"}
 
 
+@pytest.mark.parametrize(("given", "words"), [({"tsk": "/task"}, "did you mean 'task'"), ({"": "left"}, "'left'")])
+def test_name_or_namespace_that_means_nothing_is_told(tmp_path, given, words) -> None:
+    with pytest.raises(RecordingError, match=words):
+        read_episode(SHORT.write(tmp_path / "bag"), topics=given)
+
+
+def test_clock_set_back_by_less_than_a_second_is_told(tmp_path) -> None:
+    """All stamps lie 0.3 s further back from the middle on: two states for each of those times."""
+
+    def set_back(found: list[Message]) -> list[Message]:
+        made = []
+        for m in found:
+            stamp = m.received_ns - 2_000_000
+            if m.topic == "/joint_states" and stamp > bags.START_NS + S // 2:
+                m = dataclasses.replace(
+                    m, message=joint_state(stamp - 3 * S // 10, SHORT.robot.joint_names, SHORT.q(stamp))
+                )
+            made.append(m)
+        return made
+
+    with pytest.raises(RecordingError, match=r"the clock was set: stamps lie 0\.30 s further back"):
+        read_episode(mended(set_back).write(tmp_path / "bag"))
+
+
 def test_topic_that_only_ends_alike_and_is_of_another_type_is_not_meant(tmp_path) -> None:
     other = [Message("/navigation/target", m.received_ns, string("x")) for m in SHORT.messages()[:3]]
     rest = [m for m in SHORT.messages() if m.topic != "/target"]

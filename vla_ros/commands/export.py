@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
     processes = cores if args.processes is None else args.processes
     if processes < 1:
         raise VlaRosError(f"--processes {processes}: at least 1")
+    if args.tolerance_s is not None and not 0.0 <= args.tolerance_s < math.inf:
+        raise VlaRosError(f"--tolerance-s {args.tolerance_s:g}: at least 0, and finite")
     options = format_options(args.option)
     with packages_for("vla-ros export"):
         from vla_ros.commands.export_source import find_episodes, with_outcome
@@ -177,7 +180,7 @@ def _describe(result: dict[str, Any], folders: Sequence[Path]) -> str:
     ]
     if result["skipped"]:
         lines.append(f"{len(result['skipped'])} were there already")
-    lines += [f"dropped for its gaps: {folder}" for folder in result["dropped"]]
+    lines += [f"no piece of it is long enough, or dropped for its gaps: {folder}" for folder in result["dropped"]]
     if result["left_out"]:
         lines.append(f"{result['left_out']} have another outcome")
     for name, findings in result["findings"].items():

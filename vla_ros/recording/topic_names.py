@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vla_ros.errors import RecordingError
+from vla_ros.errors import RecordingError, did_you_mean
 from vla_ros.recording.bag import Bag
 
 STATES = "joint_states"
@@ -59,6 +59,8 @@ def find_topics(bag: Bag, image_topics: Iterable[str], given: Mapping[str, str])
     Raises:
         RecordingError: if several robots fit, there are no joint states, or a topic is of another type.
     """
+    image_topics = tuple(image_topics)
+    _check_given(bag, given, (*KINDS, *image_topics))
     namespace = given[""].strip("/") if "" in given else _find_namespace(bag, given.get(STATES, ""))
     prefix = f"/{namespace}/" if namespace else "/"
     own = [place for place in bag.topics if not _is_of_another_robot(bag, place, prefix)]
@@ -77,6 +79,15 @@ def find_topics(bag: Bag, image_topics: Iterable[str], given: Mapping[str, str])
     for name, place in found.items():
         _check_kind(bag, name, place)
     return TopicNames(namespace, found)
+
+
+def _check_given(bag: Bag, given: Mapping[str, str], known: Sequence[str]) -> None:
+    for name in given:
+        if name and name not in known:
+            raise RecordingError(f"{bag.path}: a topic is given for {name!r}; {did_you_mean(name, known)}")
+    space = given.get("", "").strip("/")
+    if space and not any(place.startswith(f"/{space}/") for place in bag.topics):
+        raise RecordingError(f"{bag.path}: has no topic in namespace {space!r}, as given (it has {_listing(bag)})")
 
 
 def _find_namespace(bag: Bag, states: str) -> str:
