@@ -68,6 +68,20 @@ def test_merge_split_and_drop_keep_the_right_episodes(tmp_path: Path, capsys: py
     assert [fewer.read(index).columns["action"][0, 0] for index in range(4)] == [0.0, 2.0, 3.0, 5.0]
 
 
+def test_part_that_was_drawn_otherwise_is_not_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else an episode would be in two parts, or one that was dropped still be there."""
+    folder = write(tmp_path / "a", range(4))
+    split = ["dataset", "split", str(folder), "--parts", "train=0.5,val=0.5", "--to", str(tmp_path)]
+    assert cli.main(split) == cli.main(split) == 0
+    assert cli.main([*split, "--seed", "3"]) == 2
+    assert "aren't to be in it" in capsys.readouterr().err
+    drop = ["dataset", "drop", str(folder), "1"]
+    assert cli.main([*drop, "--to", str(tmp_path / "b")]) == 0
+    assert cli.main([*drop, "2", "--to", str(tmp_path / "b")]) == 2
+    assert "the first 'take 2'" in capsys.readouterr().err
+    assert lerobot.open_dataset(tmp_path / "b").names == ("take 0", "take 2", "take 3")
+
+
 def test_convert_encodes_anew_when_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "a", range(1))
     run(capsys, "convert", folder, "--to", tmp_path / "copy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
@@ -109,6 +110,63 @@ def test_episode_that_fails_is_named_and_the_others_are_written(
     assert list(found["failed"]) == [str(episodes / "episode_000000")]
 
 
+def test_episode_with_torn_metadata_is_named_and_the_others_are_written(
+    episodes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (episodes / "episode_000001" / "metadata.yaml").write_text("")
+    code, found = export(episodes, tmp_path / "d", capsys, "--processes", 1)
+    assert code == 1
+    assert [name.split("@")[0] for name in found["written"]] == ["episode_000000", "episode_000002"]
+    assert "metadata.yaml can't be read" in found["failed"][str(episodes / "episode_000001")]
+
+
+def test_words_in_the_metadata_stand_for_a_lost_or_torn_episode_json(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = bags.EpisodeBag(number=2, duration_s=DURATIONS_S[2])
+    folder = one.write(tmp_path / "e" / "episode_000002", custom={"vla_ros.episode": one.info.to_json()})
+    text = (folder / "episode.json").read_text()
+    (folder / "episode.json").write_text(text[:100])
+    for name in ("torn", "lost"):
+        code, found = export(tmp_path / "e", tmp_path / name, capsys, "--outcome", "success", "--processes", 1)
+        assert (code, found["failed"], len(found["written"]), found["left_out"]) == (0, {}, 1, 0)
+        (folder / "episode.json").unlink(missing_ok=True)
+
+
+def test_files_of_one_name_are_episodes_of_their_own_and_a_bags_file_means_the_bag(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loose = []
+    for number in (1, 2):
+        file = next((recorded / f"episode_{number:06d}").glob("*.mcap"))
+        (tmp_path / str(number)).mkdir()
+        loose.append(Path(shutil.copy(file, tmp_path / str(number) / "take.mcap")))
+    # The first messages of these bags came at one time, as they never do: the second one is made later.
+    later = bags.EpisodeBag(
+        mend=lambda found: [dataclasses.replace(found[0], received_ns=found[0].received_ns + 5), *found[1:]],
+        number=2,
+        duration_s=1.0,
+    )
+    shutil.copy(next(later.write(tmp_path / "later").glob("*.mcap")), loose[1])
+    _, found = run(["export", *loose, "--to", tmp_path / "d", "--contract", CONTRACT], capsys)
+    assert (found["skipped"], found["failed"], len(set(found["written"]))) == ([], {}, 2)
+    inside = next((recorded / "episode_000001").glob("*.mcap"))
+    assert find_episodes([inside, recorded / "episode_000001"]) == [recorded / "episode_000001"]
+
+
+def test_frames_are_not_written_twice_in_other_pieces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def mend(messages: list[Any]) -> list[Any]:
+        begin, end = bags.START_NS + 0.9 * bags.S, bags.START_NS + 1.2 * bags.S
+        return [m for m in messages if not (m.topic.endswith("base/image") and begin < m.received_ns < end)]
+
+    bags.EpisodeBag(mend=mend).write(tmp_path / "e" / "episode_000012")
+    _, found = export(tmp_path / "e", tmp_path / "d", capsys, "--processes", 1)
+    assert [name.rpartition("#")[2] for name in found["written"]] == ["0", "1"]
+    code, found = export(tmp_path / "e", tmp_path / "d", capsys, "--processes", 1, "--tolerance-s", 1)
+    assert (code, found["written"]) == (1, [])
+    assert "in other pieces" in next(iter(found["failed"].values()))
+
+
 def test_unfinished_episodes_are_left_alone(episodes: Path) -> None:
     (episodes / "episode_000002").rename(episodes / "episode_000002.part")
     assert [path.name for path in find_episodes([episodes])] == ["episode_000000", "episode_000001"]
@@ -133,6 +191,8 @@ def test_cleaning_drops_frames_and_all_episodes_keep_the_same_columns(
         (["--option", "codec"], "NAME=VALUE"),
         (["--option", "codec=vhs"], "vhs"),
         (["--processes", "0"], "at least 1"),
+        (["--tolerance-s", "nan"], "finite"),
+        (["--tolerance-s", "-1"], "at least 0"),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(

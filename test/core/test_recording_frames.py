@@ -358,6 +358,25 @@ def test_person_who_takes_over_is_flagged_with_source_and_own_action(tmp_path) -
     assert [task == "put it back" for task in frames.tasks] == (stamps >= START + 3 * S // 2).tolist()
 
 
+def test_task_of_the_recording_counts_until_another_is_given_in_it(tmp_path) -> None:
+    """The stack was started with one instruction, `record --task` says another, and a third one comes at 1.5 s."""
+
+    def mend(messages: list[Message]) -> list[Message]:
+        reach = "reach the red block"
+        told = ((START + 3, reach), (START + S, reach), (START + 3 * S // 2, "put it back"))
+        return [m for m in messages if m.topic != "/task"] + [Message("/task", at, string(text)) for at, text in told]
+
+    episode = read(EpisodeBag(duration_s=2.5, task="pick up the red block", mend=mend), tmp_path)
+    _, frames = make_frames(episode, TOOL)
+    late = frames.columns["stamp_ns"][:, 0] >= START + 3 * S // 2
+    assert frames.tasks == tuple("put it back" if each else "pick up the red block" for each in late)
+    assert 0 < late.sum() < len(late)
+    (told,) = [finding for finding in frames.attributes["findings"] if finding["kind"] == "task"]
+    assert "'reach the red block' was in force" in told["text"]
+    unsaid = dataclasses.replace(episode, info=dataclasses.replace(episode.info, task=""))
+    assert set(make_frames(unsaid, TOOL)[1].tasks) == {"reach the red block", "put it back"}
+
+
 @pytest.mark.parametrize(("frame", "is_tcp"), [("tcp", True), ("base", False)])
 def test_relative_chunks_are_anchored_at_the_pose_measured_at_their_stamp(tmp_path, frame, is_tcp) -> None:
     delta = np.eye(4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--topic", action="append", default=[], metavar="NAME=TOPIC", help="likewise, e.g. task=/prompt"
     )
+    parser.add_argument("--namespace", metavar="NS", help="of the robot, where a bag has several")
     parser.add_argument("--json", dest="is_json", action="store_true", help="one JSON object, last on standard output")
     parser.set_defaults(run=run)
     return parser
@@ -88,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
     processes = cores if args.processes is None else args.processes
     if processes < 1:
         raise VlaRosError(f"--processes {processes}: at least 1")
+    if args.tolerance_s is not None and not 0.0 <= args.tolerance_s < math.inf:
+        raise VlaRosError(f"--tolerance-s {args.tolerance_s:g}: at least 0, and finite")
     options = format_options(args.option)
     with packages_for("vla-ros export"):
         from vla_ros.commands.export_source import find_episodes, with_outcome
@@ -118,6 +122,9 @@ def _source(args: argparse.Namespace) -> Source:
     from vla_ros.recording.synchronise import FrameOptions
     from vla_ros.robots.config import load_robot
 
+    topics = {name: str(place) for name, place in format_options(args.topic, "--topic").items()}
+    if args.namespace is not None:
+        topics[""] = args.namespace
     chosen = {} if args.tolerance_s is None else {"tolerance_s": args.tolerance_s}
     return Source(
         load_contract(args.contract),
@@ -126,7 +133,7 @@ def _source(args: argparse.Namespace) -> Source:
         load_rig(args.rig) if args.rig else None,
         load_robot(args.robot) if args.robot else None,
         args.task,
-        {name: str(place) for name, place in format_options(args.topic, "--topic").items()},
+        topics,
     )
 
 
@@ -173,7 +180,7 @@ def _describe(result: dict[str, Any], folders: Sequence[Path]) -> str:
     ]
     if result["skipped"]:
         lines.append(f"{len(result['skipped'])} were there already")
-    lines += [f"dropped for its gaps: {folder}" for folder in result["dropped"]]
+    lines += [f"no piece of it is long enough, or dropped for its gaps: {folder}" for folder in result["dropped"]]
     if result["left_out"]:
         lines.append(f"{result['left_out']} have another outcome")
     for name, findings in result["findings"].items():

@@ -10,15 +10,14 @@ from pathlib import Path
 import yaml
 
 from vla_ros.contract import Contract, Rig
-from vla_ros.errors import DatasetError
+from vla_ros.errors import ConfigError, DatasetError
+from vla_ros.recording.bag import Bag, is_bag
 from vla_ros.recording.cleaning import CleaningOptions, clean
 from vla_ros.recording.dataset import EpisodeFrames, Schema
-from vla_ros.recording.episode import INFO_FILE, PART_ENDING, read_info
+from vla_ros.recording.episode import METADATA_FILE, PART_ENDING, read_info
 from vla_ros.recording.reading import read_episode
 from vla_ros.recording.synchronise import FrameOptions, make_episodes
 from vla_ros.robots.config import RobotConfig
-
-METADATA = "metadata.yaml"
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,13 @@ def find_episodes(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if path.is_file() or (path / METADATA).is_file():
+        if path.is_file() and (path.parent / METADATA_FILE).is_file():
+            path = path.parent
+        if path.is_file() or (path / METADATA_FILE).is_file():
             found.append(path)
             continue
-        inside = [child for child in (sorted(path.iterdir()) if path.is_dir() else []) if (child / METADATA).is_file()]
-        inside = [child for child in inside if not child.name.endswith(PART_ENDING)]
+        inside = [child for child in (sorted(path.iterdir()) if path.is_dir() else []) if is_bag(child)]
+        inside = [child for child in inside if child.is_dir() and not child.name.endswith(PART_ENDING)]
         if not inside:
             raise DatasetError(f"{path} is no bag and holds none; give an episode's folder or the folder of episodes")
         found += inside
@@ -83,16 +84,29 @@ def find_episodes(paths: Sequence[Path]) -> list[Path]:
 
 def with_outcome(folders: Sequence[Path], outcome: str) -> list[Path]:
     """Those that were labelled so; bags of other origin have no label."""
-    return [folder for folder in folders if (folder / INFO_FILE).is_file() and read_info(folder).outcome == outcome]
+    return [folder for folder in folders if _outcome(folder) == outcome]
+
+
+def _outcome(folder: Path) -> str:
+    try:
+        return read_info(folder).outcome
+    except ConfigError:
+        return ""
 
 
 def identity(folder: Path) -> str:
-    """An episode's name in a dataset: the bag's, and when it began, since every folder of episodes counts from 0."""
-    path = folder / METADATA
+    """An episode's name in a dataset: the bag's, and when it began, since every folder of episodes counts from 0.
+
+    Raises:
+        DatasetError: if its metadata can't be read.
+        RecordingError: likewise, of a bag that is one file.
+    """
+    path = folder / METADATA_FILE
     if not path.is_file():
-        return folder.stem
+        with Bag(folder) as bag:
+            return f"{folder.stem}@{bag.started_ns}"
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
         return f"{folder.name}@{int(values['starting_time']['nanoseconds_since_epoch'])}"
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise DatasetError(f"{path} can't be read ({error!r}); vla-ros episodes repair {folder.parent}") from error
+        raise DatasetError(f"{path} can't be read ({error!r}); vla-ros episodes repair {folder}") from error

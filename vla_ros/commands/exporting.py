@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import dataclasses
 import multiprocessing
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -89,7 +90,11 @@ def export(
     try:
         there, jobs = set(writer.names), []
         for folder in waiting:
-            name = identity(folder)
+            try:
+                name = identity(folder)
+            except VlaRosError as error:
+                report.failed[str(folder)] = str(error)
+                continue
             if name in there:
                 report.skipped.append(name)
             else:
@@ -142,6 +147,15 @@ def _note(outcome: _Outcome, report: Report, writer: Any) -> None:
         return
     if not outcome.parts:
         report.dropped.append(str(outcome.folder))
+        return
+    pieces, whole = {part.name for part in outcome.parts}, _whole(outcome.parts[0].name)
+    others = [name for name in writer.names if _whole(name) == whole and name not in pieces]
+    if others:
+        report.failed[str(outcome.folder)] = (
+            f"is in the dataset already, but in other pieces ({others[0]!r} is none of {len(pieces)} now): --gaps, "
+            "--tolerance-s or the recording changed; export all into a new folder"
+        )
+        return
     for part in outcome.parts:
         if part.name in writer.names:
             report.skipped.append(part.name)
@@ -158,6 +172,11 @@ def _note(outcome: _Outcome, report: Report, writer: Any) -> None:
         report.frames += part.frames
         if part.findings:
             report.findings[part.name] = part.findings
+
+
+def _whole(name: str) -> str:
+    """The episode that a piece is of."""
+    return re.sub(r"#\d+$", "", name)
 
 
 def _work(

@@ -51,6 +51,7 @@ class Bag:
     Attributes:
         topics: by name.
         custom: what its writer put into the metadata besides.
+        started_ns: when its first message was received.
         distribution: ROS distribution of its writer, empty where it doesn't say.
         fields: definitions of message types, as rosbags has them.
 
@@ -61,6 +62,7 @@ class Bag:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._reader = _open(path)
+        self.started_ns = int(self._reader.start_time)
         self._connections: list[Connection] = list(self._reader.connections)
         self.distribution = self._reader.ros_distro or ""
         custom = getattr(self._reader.storage, "metadata", None)

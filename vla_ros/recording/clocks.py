@@ -11,6 +11,9 @@ from vla_ros.recording.recorded import Finding, StampArray
 CLOCK_LIMIT_NS = 1_000_000_000
 """Stamps that differ from their reception, or run back, by more mean another clock, or one that was set."""
 
+# Stamps that run back by more, and stay so, are of a clock that was set; told from this many messages on either side.
+_STEP_NS, _ENOUGH = 50_000_000, 10
+
 
 def put_in_order(stamps_ns: StampArray, received_ns: StampArray, topic: str) -> tuple[NDArray[np.intp], list[Finding]]:
     """Which messages to take so that stamps increase strictly: of equal ones the first that came.
@@ -66,6 +69,15 @@ def _check_clock(stamps_ns: StampArray, received_ns: StampArray, topic: str) -> 
             f"{topic}: the clock was set: stamps run back by {back_ns[worst] * 1e-9:.2f} s at message {worst} of "
             f"{len(stamps_ns)} (limit 1 s); {mend}"
         )
+    before, after = offset_ns[:worst], offset_ns[worst:]
+    if back_ns[worst] > _STEP_NS and min(len(before), len(after)) >= _ENOUGH:
+        step_ns = int(np.median(after) - np.median(before))
+        # Late messages run back, too, but those after them are as they were before.
+        if step_ns > 0.5 * back_ns[worst]:
+            raise RecordingError(
+                f"{topic}: the clock was set: stamps lie {step_ns * 1e-9:.2f} s further back from message {worst} of "
+                f"{len(stamps_ns)} on, so times come twice; {mend}"
+            )
     ahead_ns = int(usual_ns - offset_ns.min())
     if abs(shift_ns) > CLOCK_LIMIT_NS or ahead_ns > CLOCK_LIMIT_NS:
         leap_ns = shift_ns if abs(shift_ns) > CLOCK_LIMIT_NS else -ahead_ns

@@ -9,12 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from vla_ros.config import build, plain
 from vla_ros.contract import Contract, Rig
 from vla_ros.errors import ConfigError
 from vla_ros.files import whole_file
 
 INFO_FILE = "episode.json"
+METADATA_FILE = "metadata.yaml"
+INFO_KEY = "vla_ros.episode"
+"""In the metadata of a bag: what `episode.json` holds."""
 PART_ENDING = ".part"
 """Ending of the folder of an episode that isn't finished."""
 
@@ -103,7 +108,22 @@ def write_info(info: EpisodeInfo, folder: Path) -> None:
 
 
 def read_info(folder: Path) -> EpisodeInfo:
-    """From an episode's folder.
+    """From an episode's folder; from its bag's metadata where `episode.json` is missing or damaged.
+
+    Raises:
+        ConfigError: if neither says it.
+    """
+    try:
+        return read_info_file(folder)
+    except ConfigError:
+        info = _info_of_metadata(folder)
+        if info is None:
+            raise
+        return info
+
+
+def read_info_file(folder: Path) -> EpisodeInfo:
+    """From `episode.json` alone.
 
     Raises:
         ConfigError: if there is none, or it can't be read.
@@ -115,6 +135,15 @@ def read_info(folder: Path) -> EpisodeInfo:
         mend = "a bag of other origin has none: name robot, rig and contract on the command line"
         raise ConfigError(str(path), f"can't be read ({error})", mend) from error
     return EpisodeInfo.from_json(text, str(path))
+
+
+def _info_of_metadata(folder: Path) -> EpisodeInfo | None:
+    path = folder / METADATA_FILE
+    try:
+        custom = yaml.safe_load(path.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]["custom_data"]
+        return EpisodeInfo.from_json(custom[INFO_KEY], str(path))
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, ConfigError):
+        return None
 
 
 def episode_number(folder: Path) -> int | None:

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from vla_ros.errors import ConfigError
-from vla_ros.recording.episode import PART_ENDING, EpisodeInfo, episode_number, read_info
-from vla_ros.recording.store import METADATA_FILE, EpisodeStore
+from vla_ros.recording.episode import METADATA_FILE, PART_ENDING, EpisodeInfo, episode_number, read_info
+from vla_ros.recording.store import EpisodeStore
 
 
 @dataclass(frozen=True)

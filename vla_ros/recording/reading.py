@@ -19,16 +19,13 @@ from vla_ros.observation.decoding import from_camera_info
 from vla_ros.observation.transforms import TransformBuffer, TransformError
 from vla_ros.recording.bag import Bag
 from vla_ros.recording.clocks import put_in_order
-from vla_ros.recording.episode import EpisodeInfo, read_info
+from vla_ros.recording.episode import INFO_FILE, INFO_KEY, EpisodeInfo, read_info
 from vla_ros.recording.images import BagImages, ImageIndex, decode
 from vla_ros.recording.recorded import Finding, RecordedCamera, RecordedEpisode, RecordedTask, Series, StampArray
 from vla_ros.recording.streams import Heard, Streams, table_topic
 from vla_ros.recording.topic_names import CHUNK_KINDS, STATES, TopicNames, find_topics
 from vla_ros.robots.config import RobotConfig, load_robot
 from vla_ros.types import CameraModel, FloatArray, ImageArray
-
-INFO_KEY = "vla_ros.episode"
-"""In the metadata of a bag: what `episode.json` holds."""
 
 
 def read_episode(
@@ -84,8 +81,12 @@ def read_episode(
 
 def _read_info(bag: Bag, folder: Path) -> EpisodeInfo | None:
     """From beside the bag, its metadata, or its first event; None where nobody says."""
-    if folder.is_dir() and (folder / "episode.json").is_file():
-        return read_info(folder)
+    problem: ConfigError | None = None
+    if folder.is_dir() and (folder / INFO_FILE).is_file():
+        try:
+            return read_info(folder)
+        except ConfigError as error:
+            problem = error
     if INFO_KEY in bag.custom:
         return EpisodeInfo.from_json(bag.custom[INFO_KEY], f"{folder}: metadata")
     events = [name for name, topic in bag.topics.items() if name.endswith("/episode/event") and topic.is_known]
@@ -96,6 +97,8 @@ def _read_info(bag: Bag, folder: Path) -> EpisodeInfo | None:
             continue
         if isinstance(values, dict) and values.get("event") == "start" and "episode" in values:
             return EpisodeInfo.from_json(json.dumps(values["episode"]), f"{folder}: its start event")
+    if problem is not None:
+        raise problem
     return None
 
 

@@ -14,9 +14,9 @@ from typing import Any
 from vla_ros.errors import RecordingError
 from vla_ros.recording.bag_writer import TYPESTORE, Storage, Topic
 from vla_ros.recording.disk import DiskLimits, DiskState, DiskWatch
-from vla_ros.recording.episode import EpisodeInfo, Outcome, write_info
+from vla_ros.recording.episode import INFO_KEY, EpisodeInfo, Outcome, write_info
 from vla_ros.recording.repair import repair_part
-from vla_ros.recording.store import INFO_KEY, EpisodeStore, sync
+from vla_ros.recording.store import EpisodeStore, sync
 from vla_ros.recording.topics import STRING
 from vla_ros.recording.writer import MAX_QUEUE_BYTES, EpisodeWriter, WriterFigures
 

@@ -13,9 +13,9 @@ from rosbags.rosbag2 import Reader
 
 from vla_ros.errors import ConfigError, RecordingError
 from vla_ros.recording.bag_writer import ENDINGS, TYPESTORE, BagWriter
-from vla_ros.recording.episode import EpisodeInfo, Outcome, read_info, write_info
+from vla_ros.recording.episode import METADATA_FILE, EpisodeInfo, Outcome, read_info, write_info
 from vla_ros.recording.reopening import NoMessageError, reopen
-from vla_ros.recording.store import METADATA_FILE, EpisodeStore, replace_custom_data, sync
+from vla_ros.recording.store import EpisodeStore, replace_custom_data, sync
 from vla_ros.recording.topics import EVENT_TOPIC, STRING, ends_with
 
 _OUTCOMES: dict[str, Outcome] = {"stop": "unlabelled", "success": "success", "failure": "failure"}

@@ -10,6 +10,9 @@ from vla_ros.types import MotionState
 TELEOP = "teleop"
 """The source that is a person."""
 
+# What is in force when an episode begins is written at its start, or as soon as its publisher is found.
+_START_NS = 300_000_000
+
 
 class Spans:
     """Asks an episode's verdicts, events and tasks by time.
@@ -26,6 +29,7 @@ class Spans:
         self._tasks = episode.tasks
         self._task_times = [task.received_ns for task in episode.tasks]
         self._first_task = episode.info.task
+        self.task_at_start, self._labels = _labels(episode)
         marks = [event for event in episode.events if event.event in ("intervention_start", "intervention_end")]
         self._mark_times = [event.stamp_ns for event in marks]
         self._marks = [event.event == "intervention_start" for event in marks]
@@ -59,6 +63,27 @@ class Spans:
         return tuple(sorted({name for verdict in self._verdicts[first:last] for name in verdict.limits}))
 
     def task(self, stamp_ns: int) -> str:
-        """The instruction in force."""
+        """The instruction in force, which is what a policy was told."""
         index = bisect_right(self._task_times, stamp_ns) - 1
         return self._tasks[index].task if index >= 0 else self._first_task
+
+    def label(self, stamp_ns: int) -> str:
+        """The task that a frame is of: as the episode was recorded under, until another instruction is given in it."""
+        index = bisect_right(self._labels, stamp_ns, key=lambda entry: entry[0]) - 1
+        return self._labels[max(0, index)][1]
+
+
+def _labels(episode: RecordedEpisode) -> tuple[str, list[tuple[int, str]]]:
+    """The instruction in force at the start, empty for none; and (since when, task), the first from ever."""
+    said, started_ns = episode.info.task, episode.info.started_ns
+    at_start, labels = "", [(0, said)]
+    in_force = ""
+    for task in episode.tasks:
+        if started_ns and task.received_ns <= started_ns + _START_NS:
+            at_start = task.task
+            if not said:
+                labels.append((task.received_ns, task.task))
+        elif task.task != in_force:
+            labels.append((task.received_ns, task.task))
+        in_force = task.task
+    return at_start, labels

@@ -13,12 +13,18 @@ import yaml
 
 from vla_ros.errors import ConfigError, RecordingError
 from vla_ros.files import whole_file
-from vla_ros.recording.episode import PART_ENDING, EpisodeInfo, Outcome, episode_number, read_info, write_info
+from vla_ros.recording.episode import (
+    INFO_KEY,
+    METADATA_FILE,
+    PART_ENDING,
+    EpisodeInfo,
+    Outcome,
+    episode_number,
+    read_info,
+    write_info,
+)
 
 LOCK_FILE = ".recording.lock"
-METADATA_FILE = "metadata.yaml"
-INFO_KEY = "vla_ros.episode"
-"""Of the bag's custom data."""
 
 
 class EpisodeStore:

@@ -165,14 +165,21 @@ class _FrameMaker:
             _go_on(columns[d.POLICY_ACTION])
         _go_on(columns[d.TCP_POSE])
         images = FrameImages(self._episode, self._schema, piece)
-        found = [*self._episode.findings, *findings, *images.findings]
+        found = [*self._episode.findings, *findings, *images.findings, *self._task_findings()]
         return d.EpisodeFrames(
             name=name,
             columns=columns,
-            tasks=tuple(self._spans.task(step.stamp_ns) for step in piece),
+            tasks=tuple(self._spans.label(step.stamp_ns) for step in piece),
             read_images=images.read,
             attributes=_attributes(self._episode, self._contract, found),
         )
+
+    def _task_findings(self) -> list[Finding]:
+        said, at_start = self._episode.info.task, self._spans.task_at_start
+        if not said or at_start in ("", said):
+            return []
+        text = f"recorded as {said!r} while {at_start!r} was in force at its start; frames have the former"
+        return [Finding("task", "task", text)]
 
     def _row(self, step: Step) -> dict[str, Any]:
         stamp_ns, due_ns = step.stamp_ns, step.stamp_ns + self._period_ns

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rosbags.rosbag2 import Reader
 
 from vla_ros.errors import ConfigError
-from vla_ros.recording.episode import INFO_FILE, PART_ENDING, EpisodeInfo, read_info
+from vla_ros.recording.episode import INFO_FILE, METADATA_FILE, PART_ENDING, EpisodeInfo, read_info, read_info_file
 from vla_ros.recording.topics import COMPRESSED_ENDING, RecordedTopic, ends_with, fixed_topics
 
 _WITH_HEADER = frozenset(
@@ -106,14 +106,18 @@ def validate(folder: Path, on_progress: Callable[[float], None] = lambda _: None
 
 
 def _words(folder: Path, found: Validation) -> EpisodeInfo | None:
-    if not (folder / INFO_FILE).is_file():
-        found.warnings.append(f"no {INFO_FILE}: robot, rig and contract have to be named where it is used")
-        return None
     try:
         info = read_info(folder)
     except ConfigError as error:
-        found.errors.append(str(error))
+        if (folder / INFO_FILE).is_file():
+            found.errors.append(str(error))
+        else:
+            found.warnings.append(f"no {INFO_FILE}: robot, rig and contract have to be named where it is used")
         return None
+    try:
+        read_info_file(folder)
+    except ConfigError as error:
+        found.warnings.append(f"{INFO_FILE}: {error.problem}; {METADATA_FILE} says it, too")
     if info.outcome == "open":
         found.errors.append(f"{INFO_FILE} says that it is open; `vla-ros episodes repair {folder}` closes it")
     if info.recovered:

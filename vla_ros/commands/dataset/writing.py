@@ -82,12 +82,24 @@ def _copy(
     _check_apart(to, args.datasets)
     writer = load_format(name).create(to, dataset.schema, format_options(args.option))
     with Closing(writer):
+        if indices is not None:
+            _check_only(to, writer.names, {dataset.names[index] for index in indices})
         copied = editing.copy_episodes(dataset, writer, indices, None, _shown(progress))
     return _written(to, name, writer, len(copied))
 
 
 def _written(to: Path, name: str, writer: DatasetWriter, copied: int) -> dict[str, Any]:
     return {"dataset": str(to), "format": name, "episodes": len(writer.names), "copied": copied}
+
+
+def _check_only(to: Path, there: Iterable[str], wanted: set[str]) -> None:
+    """What is gone on with was begun alike: an episode that was to be left out, or in another part, isn't there."""
+    others = [name for name in there if name not in wanted]
+    if others:
+        raise DatasetError(
+            f"{to} is there and holds {len(others)} episodes that aren't to be in it, the first {others[0]!r}: it was "
+            "written with other words; choose another folder, or delete that one"
+        )
 
 
 def _check_apart(to: Path, sources: Iterable[Path]) -> None:
