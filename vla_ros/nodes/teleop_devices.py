@@ -52,7 +52,8 @@ class Keyboard:
     """The keys of the terminal."""
 
     def __init__(self, config: TeleopConfig) -> None:
-        self._config, self._terminal = config.keyboard, Terminal()
+        mend = "run `vla-ros teleop --device keyboard` in one; launch files start the other devices"
+        self._config, self._terminal = config.keyboard, Terminal(mend)
         self._state = keyboard.KeyboardState()
 
     def read(self, now_s: float, T_base_led: FloatArray | None) -> OperatorInput:
