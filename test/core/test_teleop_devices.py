@@ -155,11 +155,11 @@ def test_stick_without_a_button_is_its_own_dead_man_switch() -> None:
 def test_trigger_leads_the_gripper_only_after_it_was_seen_released() -> None:
     mapping = build(JoyMapping, {"dead_man": 5, "move": {"x": {"axis": 1}}, "gripper_axis": 2}, "here")
     state, _ = joy({2: 0.0}, {5}, joystick.JoystickState(), 0.0, mapping)
-    assert read_joy(state, 0.0, mapping).opening is None
+    assert read_joy(state, 0.0, mapping).lever is None
     state, _ = joy({2: 1.0}, {5}, state, 0.0, mapping)
-    assert read_joy(state, 0.0, mapping).opening == 1.0
+    assert read_joy(state, 0.0, mapping).lever == 1.0
     state, _ = joy({2: -0.5}, {5}, state, 0.0, mapping)
-    assert read_joy(state, 0.0, mapping).opening == pytest.approx(0.25)
+    assert read_joy(state, 0.0, mapping).lever == pytest.approx(0.25)
 
 
 # SpaceMouse
