@@ -118,7 +118,7 @@ class RecorderNode(Node):
             if self._last is None or outcome == "unlabelled":
                 raise RecordingError("no episode is being recorded; start one first")
             self.recorder.store.label(self._last, outcome)
-            self._publish(self.recorder.say(outcome, now_ns(self), number=self._last.name))
+            self._publish(self.recorder.say(outcome, now_ns(self), episode=self._last.name))
             return f"{self._last} is labelled {outcome}"
         if self._images is not None:
             self._images.drain()
@@ -142,7 +142,7 @@ class RecorderNode(Node):
         elif self._last is not None:
             self.recorder.store.remove(self._last)
             self.finished.remove(self._last)
-            event = self.recorder.say("discard", now_ns(self), number=self._last.name)
+            event = self.recorder.say("discard", now_ns(self), episode=self._last.name)
             text, self._last = f"{self._last.name} is discarded", None
         else:
             raise RecordingError("no episode to discard")
