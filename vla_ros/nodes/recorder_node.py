@@ -98,6 +98,9 @@ class RecorderNode(Node):
         event = self.recorder.start(
             lambda number: self.words.info(number, now_ns(self), names, task, source), self.intake.latched(without)
         )
+        if self.count_services(self.resolve_service_name("episode/start")) > 1:
+            mend = "services and keys of teleoperation reach both: end one, or give them namespaces"
+            self.get_logger().warning(f"another recorder answers episode/start here, too; {mend}")
         # From now on "the last one" is this one: whatever becomes of it, the one before is left alone.
         self._last = None
         self._report = RecorderReport()
