@@ -92,6 +92,17 @@ def test_judge_of_the_benchmark_sees_a_lost_episode_and_a_lost_message(tmp_path:
     assert judge(tmp_path, Truth(1, 60, 2049 + 2_000_000_000))["tail_lost_s"] == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize(("episode", "outcome"), [("episode_000000", "failure"), ("episode_000007", "unlabelled")])
+def test_repaired_episode_has_its_own_outcome_and_not_that_of_another_recorders(episode, outcome, tmp_path: Path):
+    recorder = Recorder(tmp_path, EVENTS, RecorderOptions(disk=DiskLimits(0)))
+    recorder.start(lambda number: EpisodeInfo(number, "pick", "panda", RIG, started_ns=1000))
+    recorder.say("failure", 2000, episode=episode)
+    recorder._writer.abort()
+    recorder.store.release()
+    (repaired,) = repair_folder(tmp_path)
+    assert read_info(repaired.folder).outcome == outcome
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 def test_unfinished_episode_is_finished_with_all_its_messages_and_says_so(storage, tmp_path: Path):
     part = record_part(tmp_path, storage, 500)

@@ -15,6 +15,7 @@ from vla_ros.teleop import joystick, keyboard, pose_stream, script, spacemouse_h
 from vla_ros.teleop.clutch import Clutch, pursuit
 from vla_ros.teleop.config import JoyMapping, KeyboardConfig, PoseConfig, TeleopConfig
 from vla_ros.teleop.operator_input import OperatorInput, without_deadzone
+from vla_ros.teleop.terminal import Terminal
 from vla_ros.types import FloatArray
 
 PATH = package_share() / "config" / "teleop.yaml"
@@ -40,6 +41,13 @@ KEYS = KeyboardConfig()
 )
 def test_keys_are_told_from_what_a_terminal_sends(text, keys, rest) -> None:
     assert keyboard.decode_keys(text) == (keys, rest)
+
+
+def test_keyboard_without_a_terminal_is_refused_with_what_to_do(monkeypatch) -> None:
+    with Path(os.devnull).open() as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        with pytest.raises(SensorError, match="needs a terminal on standard input; record by the clock"):
+            Terminal("record by the clock")
 
 
 def type_keys(events: list[tuple[float, str]], now_s: float) -> tuple[OperatorInput, tuple[str, ...]]:
@@ -155,11 +163,11 @@ def test_stick_without_a_button_is_its_own_dead_man_switch() -> None:
 def test_trigger_leads_the_gripper_only_after_it_was_seen_released() -> None:
     mapping = build(JoyMapping, {"dead_man": 5, "move": {"x": {"axis": 1}}, "gripper_axis": 2}, "here")
     state, _ = joy({2: 0.0}, {5}, joystick.JoystickState(), 0.0, mapping)
-    assert read_joy(state, 0.0, mapping).opening is None
+    assert read_joy(state, 0.0, mapping).lever is None
     state, _ = joy({2: 1.0}, {5}, state, 0.0, mapping)
-    assert read_joy(state, 0.0, mapping).opening == 1.0
+    assert read_joy(state, 0.0, mapping).lever == 1.0
     state, _ = joy({2: -0.5}, {5}, state, 0.0, mapping)
-    assert read_joy(state, 0.0, mapping).opening == pytest.approx(0.25)
+    assert read_joy(state, 0.0, mapping).lever == pytest.approx(0.25)
 
 
 # SpaceMouse

@@ -272,6 +272,24 @@ def test_gripper_toggles_from_what_was_commanded_and_is_left_alone_before(comman
     assert set(chunk.openings) == {expected}
 
 
+def test_trigger_leads_the_gripper_only_once_it_is_moved_while_held() -> None:
+    """An open trigger that only rests must not drop the block that a policy has just picked up."""
+    steps, arm = Steps(), view(START, commanded_opening=0.0, is_others=True)
+    steps.step(OperatorInput(lever=1.0), arm)
+    chunk = steps.last(push(lever=0.97), arm, 5)
+    assert chunk.openings is None
+    for lever in (0.5, 0.97):  # Back where it stood: it is asked for now.
+        chunk = steps.last(push(lever=lever), arm, 5)
+        assert chunk.openings is not None
+        assert set(chunk.openings) == {lever}
+    silent = Steps()
+    silent.step(OperatorInput(), arm)
+    silent.step(push(), arm)
+    chunk = silent.last(push(lever=0.2), arm, 5)  # A sender that tells changes alone.
+    assert chunk.openings is not None
+    assert set(chunk.openings) == {0.2}
+
+
 def test_change_of_the_gripper_outlives_a_tap() -> None:
     """The filter may put a change off by 0.3 s after the last one, and forgets it with the chunk."""
     steps = Steps()

@@ -154,7 +154,11 @@ def test_argument_values_mean_what_they_mean_to_ros(given, prefix, monkeypatch):
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
 def test_our_launch_files_mean_the_same_to_ros(path, prefix, monkeypatch):
     arguments = declared_arguments(path)
-    choices = [[None, *((item.name, choice) for choice in item.choices)] for item in arguments if item.choices]
+    of = {
+        item.name: item.choices or (("true", "false") if item.default in ("true", "false") else ())
+        for item in arguments
+    }
+    choices = [[None, *((name, choice) for choice in values)] for name, values in of.items() if values]
     required = {item.name: (item.choices or ("10.0.0.1",))[0] for item in arguments if item.default is None}
     compared = 0
     for combination in itertools.islice(itertools.product(*choices), 64):

@@ -17,6 +17,8 @@ pytest.importorskip("rclpy")
 rosbags = pytest.importorskip("rosbags.rosbag2")
 
 from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
 
 from vla_ros.recording.episode import read_info
 
@@ -31,6 +33,7 @@ def stack(make_peer):
     peer = make_peer("stack")
     publishers = [peer.speak(JointState, "joint_states")]
     publishers += [peer.speak(Image, f"camera/{name}/image") for name in ("base", "wrist")]
+    peer.speak(String, "task", is_latched=True).publish(String(data="what a policy was told"))
     is_over = threading.Event()
 
     def publish() -> None:
@@ -64,6 +67,8 @@ def test_clock_records_as_many_as_wanted_and_resume_the_rest(processes, stack, p
         assert 0.4e9 < info.ended_ns - info.started_ns < 5e9
         with rosbags.Reader(folder) as reader:
             assert {"/joint_states", "/episode/event"} <= reader.topics.keys()
+            # What the episode is said to be is the task of its frames.
+            assert "/task" not in reader.topics
 
 
 def test_keys_start_label_and_discard(processes, stack, patience, tmp_path: Path):
@@ -79,15 +84,12 @@ def test_keys_start_label_and_discard(processes, stack, patience, tmp_path: Path
         time.sleep(0.1)
 
     patience(lambda: "space or enter" in log.read_text(), "the keys' names")
-    press(" ", "recording episode 0")
-    press("s", "1 of 2 episodes")
-    press(" ", "recording episode 1")
-    press("d", "the episode is discarded")
-    os.write(master, b" ")
-    patience(
-        lambda: log.read_text().count("recording episode 1 ") == 4, "episode 1 again"
-    )  # Twice each: log, terminal.
-    press(" ", "2 of 2 episodes")
+    press(" s", "1 of 2 episodes")  # As fast as a terminal passes them on.
+    press(" d", "the episode is discarded")
+    press("d", "no episode to discard")  # The one before that has nothing to do with it.
+    for service in ("start", "stop"):
+        assert stack.call(Trigger, f"episode/{service}").success
+    patience(lambda: "2 of 2 episodes" in log.read_text(), "the episode that somebody else recorded")
     press("f", "is labelled failure")
     os.write(master, b"q")
     assert process.wait(60) == 0, log.read_text()

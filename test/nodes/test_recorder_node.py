@@ -104,9 +104,14 @@ def test_a_recorder_that_is_interrupted_keeps_its_episode_and_two_at_once_get_on
     folder = tmp_path / "episodes"
     peer = make_peer("stack")
     states = peer.speak(JointState, "joint_states")
+    events = peer.speak(String, "episode/event", is_latched=True)
+    events.publish(String(data='{"event": "task", "task": "given to the policy by its launch file"}'))
     common = {"robot": "panda", "rig": "panda_table", "folder": folder, "storage": "sqlite3"}
     first = processes.start_node("recorder_node", **common)
     peer.matched(states)
+    # As whatever comes late, and as what its publisher keeps.
+    patience(lambda: events.get_subscription_count() == 2, "both subscriptions to events")
+    time.sleep(0.2)
     assert peer.call(Trigger, "episode/start").success
     second = processes.start(
         *first.args[:4], *first.args[4:], "-r", "__ns:=/other"  # The same folder, another stack.
@@ -119,7 +124,8 @@ def test_a_recorder_that_is_interrupted_keeps_its_episode_and_two_at_once_get_on
     assert first.end() == 0, first.text
     found, _ = read(folder / "episode_000000")
     assert [message.position[0] for topic, _, message in found if topic == "/joint_states"] == [1.0]
-    assert read_info(folder / "episode_000000").outcome == "unlabelled"
+    info = read_info(folder / "episode_000000")
+    assert (info.outcome, info.task) == ("unlabelled", "given to the policy by its launch file")
     assert peer.call(Trigger, "/other/episode/start").success
     assert peer.call(Trigger, "/other/episode/discard").success
     assert [path.name for path in sorted(folder.glob("episode*"))] == ["episode_000000"]

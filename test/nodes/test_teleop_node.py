@@ -21,7 +21,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, Transform
 from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import JointState, Joy
-from std_msgs.msg import Bool, Float64MultiArray, String
+from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectoryPoint
 
@@ -44,7 +44,7 @@ class Cell:
     def __init__(self, peer: Any, processes: Any, wait: Callable[..., Any]) -> None:
         self.peer, self.wait, self.processes = peer, wait, processes
         self.model = RobotModel.from_config(ROBOT)
-        self.positions = list(self.model.home)
+        self._positions = list(self.model.home)
         self.commands: list[JointState] = peer.hear(JointState, "joint_command")
         self.verdicts: list[DiagnosticArray] = peer.hear(DiagnosticArray, "safety/verdict")
         self.chunks: list[MultiDOFJointTrajectory] = peer.hear(MultiDOFJointTrajectory, "teleop/action_chunk")
@@ -55,18 +55,16 @@ class Cell:
         self._joy_out = peer.speak(Joy, "joy")
         self.joy: Joy | None = None
         self.device, self.node = "", None
-        peer.node.create_subscription(Float64MultiArray, "forward_position_controller/commands", self._on_command, 1)
-        peer.node.create_timer(0.01, self._publish)
+        peer.node.create_timer(0.02, self._publish)
         peer.node.create_timer(0.05, self._publish_joy)
         self.motion = processes.start_node("motion", robot="panda", source="p")
         wait(lambda: self.commands or self.motion.poll() is not None, "the first command")
         assert self.motion.poll() is None, self.motion.text
 
-    def _on_command(self, message: Float64MultiArray) -> None:
-        self.positions = list(message.data)
-
     def _publish(self) -> None:
-        message = JointState(name=list(ROBOT.joint_names), position=self.positions)
+        newest = self.commands[-1:]
+        self._positions = newest[0].position if newest else self._positions
+        message = JointState(name=list(ROBOT.joint_names), position=self._positions)
         message.header.stamp = self.peer.node.get_clock().now().to_msg()
         self._states.publish(message)
 
@@ -194,6 +192,103 @@ def gamepad(cell: Cell) -> Any:
     return node
 
 
+def test_script_leads_the_arm_there_and_ends_by_itself(cell: Cell, tmp_path) -> None:
+    start = cell.await_rest()
+    path = tmp_path / "script.yaml"
+    path.write_text(
+        "steps:\n  - {duration_s: 1.0, move: [0.0, -0.06, 0.03, 0, 0, 0]}\n  - {duration_s: 0.8, opening: 0.0}\n"
+    )
+    command = cell.processes.start_command(
+        "teleop", "--robot", "panda", "--device", "scripted", "--script", str(path), "--json"
+    )
+    cell.wait(lambda: command.poll() is not None, "the script's end")
+    assert command.returncode == 0, command.text
+    done = json.loads(command.text.splitlines()[-1])
+    assert (done["device"], done["engagements"]) == ("scripted", 1)
+    assert done["chunks"] > 60
+    # The inverse kinematics' and the pursuit's last millimetre.
+    np.testing.assert_allclose(cell.await_rest() - start, [0.0, -0.06, 0.03], atol=2e-3)
+
+
+def test_keys_of_a_real_terminal_lead_the_arm_until_they_are_let_go(cell: Cell) -> None:
+    cell.end()
+    start = cell.await_rest()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        words = [os.sys.executable, "-m", "vla_ros.cli", "teleop", "--robot", "panda", "--speed", "1.0", "--json"]
+        os.execvp(words[0], words)
+    shown = ""
+
+    def read() -> str:
+        nonlocal shown
+        while select.select([terminal], [], [], 0.0)[0]:
+            try:
+                shown += os.read(terminal, 65536).decode(errors="replace")
+            except OSError:
+                break
+        return shown
+
+    def hold(key: bytes) -> None:
+        os.write(terminal, key)
+        read()
+
+    try:
+        cell.wait(lambda: "lets go" in read() and "tcp +" in shown and "no joint state" not in shown[-200:], "its line")
+        assert "w/s forward/back" in shown
+        cell.wait(lambda: hold(b"A") or cell.tcp()[1] > start[1] + 0.03, "motion to the left while A repeats")
+        cell.wait(lambda: "holding" in cell.verdict(), "the arm to hold without the key")
+        held = cell.await_rest()
+        hold(b"-")
+        cell.wait(lambda: "speed 70 %" in read(), "the slower speed")
+        hold(b"q")
+        _, status = cell.wait(lambda: read() and os.waitpid(pid, os.WNOHANG) != (0, 0) and (pid, 0), "the end")
+        assert json.loads(read().strip().splitlines()[-1])["exit_code"] == status
+        np.testing.assert_allclose(cell.await_rest(), held, atol=1e-6)
+    finally:
+        os.close(terminal)
+
+
+def test_hand_leads_from_where_it_took_hold_and_in_its_own_axes(cell: Cell) -> None:
+    cell.start("pose")
+    start = cell.await_rest()
+    pose = PoseStamped()
+    pose.pose.orientation.w = 1.0
+    pose.pose.position.x, pose.pose.position.y = 5.0, 1.0
+    poses, clutch = cell.peer.speak(PoseStamped, "teleop/pose"), cell.peer.speak(Bool, "teleop/clutch")
+    cell.peer.matched(poses)
+    cell.peer.matched(clutch)
+    is_clutched = False
+    is_over = threading.Event()
+
+    def stream() -> None:
+        while not is_over.wait(0.02):
+            poses.publish(pose)
+            clutch.publish(Bool(data=is_clutched))
+
+    thread = threading.Thread(target=stream, daemon=True)
+    thread.start()
+    try:
+        cell.wait(lambda: cell.status() == "lets go", "teleop_node to hear the hand")
+        is_clutched = True
+        cell.wait(lambda: "running" in cell.verdict(), "the clutch to engage")
+        # OpenXR's y is up, and -z forward.
+        for _ in range(25):
+            pose.pose.position.y += 0.002
+            pose.pose.position.z -= 0.0012
+            time.sleep(0.02)
+        cell.wait(lambda: np.abs(cell.tcp() - start - [0.03, 0.0, 0.05]).max() < 2e-3, "the tool to follow")
+        is_clutched = False
+        cell.wait(lambda: "holding" in cell.verdict(), "the arm to hold")
+        held = cell.await_rest()
+        pose.pose.position.z += 0.01
+        begin = len(cell.commands)
+        cell.wait(lambda: len(cell.commands) > begin + 50, "commands")
+        np.testing.assert_allclose(cell.tcp(), held, atol=1e-6)
+    finally:
+        is_over.set()
+        thread.join()
+
+
 def test_stick_moves_the_arm_only_while_the_dead_man_switch_is_held(cell: Cell, gamepad: Any) -> None:
     start = cell.await_rest()
     cell.push(y=1.0, is_held=False)
@@ -304,113 +399,6 @@ def test_buttons_call_the_recorder_and_without_one_the_motion_goes_on(cell: Cell
 
     cell.wait(press, "the recorder's answer")
     assert asked
-
-
-def test_hand_leads_from_where_it_took_hold_and_in_its_own_axes(cell: Cell) -> None:
-    cell.start("pose")
-    start = cell.await_rest()
-    pose = PoseStamped()
-    pose.pose.orientation.w = 1.0
-    pose.pose.position.x, pose.pose.position.y = 5.0, 1.0
-    poses, clutch = cell.peer.speak(PoseStamped, "teleop/pose"), cell.peer.speak(Bool, "teleop/clutch")
-    cell.peer.matched(poses)
-    cell.peer.matched(clutch)
-    is_clutched = False
-    is_over = threading.Event()
-
-    def stream() -> None:
-        while not is_over.wait(0.02):
-            poses.publish(pose)
-            clutch.publish(Bool(data=is_clutched))
-
-    thread = threading.Thread(target=stream, daemon=True)
-    thread.start()
-    try:
-        cell.wait(lambda: cell.status() == "lets go", "teleop_node to hear the hand")
-        is_clutched = True
-        cell.wait(lambda: "running" in cell.verdict(), "the clutch to engage")
-        # OpenXR's y is up, and -z forward.
-        for _ in range(25):
-            pose.pose.position.y += 0.002
-            pose.pose.position.z -= 0.0012
-            time.sleep(0.02)
-        cell.wait(lambda: np.abs(cell.tcp() - start - [0.03, 0.0, 0.05]).max() < 2e-3, "the tool to follow")
-        is_clutched = False
-        cell.wait(lambda: "holding" in cell.verdict(), "the arm to hold")
-        held = cell.await_rest()
-        pose.pose.position.z += 0.01
-        begin = len(cell.commands)
-        cell.wait(lambda: len(cell.commands) > begin + 50, "commands")
-        np.testing.assert_allclose(cell.tcp(), held, atol=1e-6)
-    finally:
-        is_over.set()
-        thread.join()
-
-
-def test_script_leads_the_arm_there_and_ends_by_itself(cell: Cell, tmp_path) -> None:
-    cell.end()
-    start = cell.await_rest()
-    path = tmp_path / "script.yaml"
-    path.write_text(
-        "steps:\n"
-        "  - {duration_s: 2.0}\n"  # motion looks for a second publisher, the one of the test before, once a second
-        "  - {duration_s: 1.0, move: [0.0, -0.06, 0.03, 0, 0, 0]}\n"
-        "  - {duration_s: 0.8, opening: 0.0}\n"
-    )
-    command = cell.processes.start_command(
-        "teleop", "--robot", "panda", "--device", "scripted", "--script", str(path), "--json"
-    )
-    cell.wait(lambda: command.poll() is not None, "the script's end")
-    assert command.returncode == 0, command.text
-    done = json.loads(command.text.splitlines()[-1])
-    assert (done["device"], done["engagements"]) == ("scripted", 1)
-    assert done["chunks"] > 60
-    # The inverse kinematics' and the pursuit's last millimetre.
-    np.testing.assert_allclose(cell.await_rest() - start, [0.0, -0.06, 0.03], atol=2e-3)
-
-
-def test_keyboard_without_a_terminal_is_refused_by_name(cell: Cell) -> None:
-    node = cell.processes.start_node("teleop_node", robot="panda", device="keyboard")
-    assert node.wait(30) == 2
-    assert "the keyboard needs a terminal on standard input" in node.text
-
-
-def test_keys_of_a_real_terminal_lead_the_arm_until_they_are_let_go(cell: Cell) -> None:
-    cell.end()
-    start = cell.await_rest()
-    pid, terminal = pty.fork()
-    if pid == 0:
-        words = [os.sys.executable, "-m", "vla_ros.cli", "teleop", "--robot", "panda", "--speed", "1.0", "--json"]
-        os.execvp(words[0], words)
-    shown = ""
-
-    def read() -> str:
-        nonlocal shown
-        while select.select([terminal], [], [], 0.0)[0]:
-            try:
-                shown += os.read(terminal, 65536).decode(errors="replace")
-            except OSError:
-                break
-        return shown
-
-    def hold(key: bytes) -> None:
-        os.write(terminal, key)
-        read()
-
-    try:
-        cell.wait(lambda: "lets go" in read() and "tcp +" in shown and "no joint state" not in shown[-200:], "its line")
-        assert "w/s forward/back" in shown
-        cell.wait(lambda: hold(b"A") or cell.tcp()[1] > start[1] + 0.03, "motion to the left while A repeats")
-        cell.wait(lambda: "holding" in cell.verdict(), "the arm to hold without the key")
-        held = cell.await_rest()
-        hold(b"-")
-        cell.wait(lambda: "speed 70 %" in read(), "the slower speed")
-        hold(b"q")
-        _, status = cell.wait(lambda: read() and os.waitpid(pid, os.WNOHANG) != (0, 0) and (pid, 0), "the end")
-        assert json.loads(read().strip().splitlines()[-1])["exit_code"] == status
-        np.testing.assert_allclose(cell.await_rest(), held, atol=1e-6)
-    finally:
-        os.close(terminal)
 
 
 def test_killed_node_leaves_the_arm_to_brake_softly(cell: Cell, gamepad: Any) -> None:

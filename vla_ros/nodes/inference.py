@@ -68,8 +68,10 @@ class Inference:
     def set_task(self, task: str) -> None:
         """Another instruction, empty to hold."""
         with self._wake:
-            self._task = task.strip()
+            was_task, self._task = self._task, task.strip()
             self._next_turn()
+        if was_task and not self._task:
+            self._on_event({"event": "task", "task": ""})
 
     def select(self, policy: ResidentPolicy | None) -> None:
         """Another policy, None for nobody. The last one may still be at an answer, which is lost: `wait_until_idle`."""

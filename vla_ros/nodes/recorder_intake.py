@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from rclpy.clock import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from std_msgs.msg import String
 
 from vla_ros.contract import Rig
 from vla_ros.nodes.runtime import now_ns
@@ -86,6 +89,8 @@ class RecorderIntake:
         self._refused: set[str] = set()
         self.policies: set[str] = set()
         """Those whose topics were found."""
+        self.task = ""
+        """The instruction in force, whoever gave it: the topic `task`, or a launch file to the policy."""
         self.newest: dict[str, bytes] = {}
         """The newest message of each topic that isn't an image, by its relative name."""
         self.failure: BaseException | None = None
@@ -117,10 +122,15 @@ class RecorderIntake:
             for publisher in publishers:
                 self._hear(name, relative, kind, publisher)
 
-    def latched(self) -> Sequence[tuple[Topic, bytes]]:
-        """What is in force now: task, gripper command, the robot's description, static transforms."""
+    def latched(self, without: str = "") -> Sequence[tuple[Topic, bytes]]:
+        """What is in force now: task, gripper command, the robot's description, static transforms.
+
+        Args:
+            without: relative name of a topic to be left out.
+        """
         with self._lock:
-            return [(self._heard[name].topic, data) for name, kept in self._latched.items() for data in kept]
+            heard = ((self._heard[name], kept) for name, kept in self._latched.items())
+            return [(item.topic, data) for item, kept in heard if item.relative != without for data in kept]
 
     def lost(self) -> dict[str, int]:
         """Messages that were published and never came, by topic, since the start; where DDS numbers them."""
@@ -202,8 +212,22 @@ class RecorderIntake:
                     return
                 kept.append(data)
                 del kept[: -(_STATIC_KEPT if is_static else 1)]
+        if heard.relative in ("task", EVENT_TOPIC):
+            self.task = _task_said(heard.relative, str(deserialize_message(data, String).data), self.task)
         if heard.relative != EVENT_TOPIC and "image" not in heard.relative.rpartition("/")[2]:
             self.newest[heard.relative] = data
+
+
+def _task_said(relative: str, text: str, before: str) -> str:
+    """The instruction in force after a message of `task` or `episode/event`."""
+    if relative == "task":
+        return text.strip()
+    try:
+        event = json.loads(text)
+    except ValueError:  # Others may publish there, too.
+        return before
+    is_task = isinstance(event, dict) and event.get("event") == "task" and isinstance(event.get("task"), str)
+    return str(event["task"]) if is_task else before
 
 
 def _message_class(kind: str) -> type:

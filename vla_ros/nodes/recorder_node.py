@@ -68,8 +68,9 @@ class RecorderNode(Node):
             names = ", ".join(path.name for path in unfinished)
             self.get_logger().warning(f"{folder} has unfinished {names}; `vla-ros episodes repair` finishes them")
         self.intake = RecorderIntake(self, rig, self._take)
-        self.last: Path | None = None
-        """The folder of the newest finished episode."""
+        self.finished: list[Path] = []
+        """Folders of the episodes that this node has finished, without those that were discarded later."""
+        self._last: Path | None = None
         self.problem = ""
         """What went wrong last, empty for nothing."""
         self._report = RecorderReport()
@@ -91,10 +92,17 @@ class RecorderNode(Node):
         """
         self.intake.discover()
         self.problem = ""
-        names, task, source = sorted(self.intake.policies), self._newest_text("task"), self._source()
+        names, task, source = sorted(self.intake.policies), self.intake.task, self._source()
+        # What the episode is said to be holds until somebody says otherwise while it is recorded.
+        without = "task" if self.words.task else ""
         event = self.recorder.start(
-            lambda number: self.words.info(number, now_ns(self), names, task, source), self.intake.latched()
+            lambda number: self.words.info(number, now_ns(self), names, task, source), self.intake.latched(without)
         )
+        if self.count_services(self.resolve_service_name("episode/start")) > 1:
+            mend = "services and keys of teleoperation reach both: end one, or give them namespaces"
+            self.get_logger().warning(f"another recorder answers episode/start here, too; {mend}")
+        # From now on "the last one" is this one: whatever becomes of it, the one before is left alone.
+        self._last = None
         self._report = RecorderReport()
         self._lost_before += Counter(self._lost())
         self._publish(event)
@@ -110,22 +118,23 @@ class RecorderNode(Node):
             VlaRosError: if there is none, or anything wasn't written.
         """
         if self.recorder.info is None:
-            if self.last is None or outcome == "unlabelled":
+            if self._last is None or outcome == "unlabelled":
                 raise RecordingError("no episode is being recorded; start one first")
-            self.recorder.store.label(self.last, outcome)
-            self._publish(self.recorder.say(outcome, now_ns(self), number=self.last.name))
-            return f"{self.last} is labelled {outcome}"
+            self.recorder.store.label(self._last, outcome)
+            self._publish(self.recorder.say(outcome, now_ns(self), episode=self._last.name))
+            return f"{self._last} is labelled {outcome}"
         if self._images is not None:
             self._images.drain()
         try:
-            event, self.last = self.recorder.stop(outcome, now_ns(self), reason, self._lost())
+            event, self._last = self.recorder.stop(outcome, now_ns(self), reason, self._lost())
         except VlaRosError as error:
             self.problem = str(error)
             self._publish(self.recorder.say("stop", now_ns(self), problem=str(error)))
             raise
+        self.finished.append(self._last)
         self._publish(event)
-        text = f"{self.last.name}: {outcome}"
-        self.get_logger().info(f"{text}, in {self.last}")
+        text = f"{self._last.name}: {outcome}"
+        self.get_logger().info(f"{text}, in {self._last}")
         return text
 
     def discard(self) -> str:
@@ -133,10 +142,11 @@ class RecorderNode(Node):
         if self.recorder.info is not None:
             event = self.recorder.discard(now_ns(self))
             text = "the episode is discarded"
-        elif self.last is not None:
-            self.recorder.store.remove(self.last)
-            event = self.recorder.say("discard", now_ns(self), number=self.last.name)
-            text, self.last = f"{self.last.name} is discarded", None
+        elif self._last is not None:
+            self.recorder.store.remove(self._last)
+            self.finished.remove(self._last)
+            event = self.recorder.say("discard", now_ns(self), episode=self._last.name)
+            text, self._last = f"{self._last.name} is discarded", None
         else:
             raise RecordingError("no episode to discard")
         self._publish(event)
@@ -200,10 +210,6 @@ class RecorderNode(Node):
             return response
 
         return serve
-
-    def _newest_text(self, relative: str) -> str:
-        data = self.intake.newest.get(relative)
-        return "" if data is None else str(deserialize_message(data, String).data)
 
     def _source(self) -> str:
         """Who the safety filter says may move the arm."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import select
-import sys
-import termios
+import signal
 import time
-import tty
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vla_ros.nodes.recorder_node import RecorderNode  # isort: skip # Settles the environment before rclpy is imported.
@@ -18,11 +16,13 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from vla_ros.errors import VlaRosError
+from vla_ros.errors import SensorError, VlaRosError
 from vla_ros.recording.episode import Outcome, episode_number, read_info
+from vla_ros.teleop.terminal import Terminal
 
 KEYS = "space or enter: start, stop   s: success   f: failure   d: discard   q: quit"
 _TURN_S, _SETTLE_S = 0.05, 0.5
+_QUIT = ("q", "ctrl-c")
 _OUTCOMES: dict[str, Outcome] = {
     " ": "unlabelled",
     "\r": "unlabelled",
@@ -68,11 +68,12 @@ def record(words: list[str], options: SessionOptions, say: Callable[[str], None]
     rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = RecorderNode()
-        try:
-            return _Session(node, options, say).run()
-        finally:
-            node.close()
-            node.destroy_node()
+        with _ended_by_signals():
+            try:
+                return _Session(node, options, say).run()
+            finally:
+                node.close()
+                node.destroy_node()
     finally:
         rclpy.try_shutdown()
 
@@ -82,21 +83,25 @@ class _Session:
         self._node, self._options, self._say = node, options, say
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(node)
-        self._done: dict[str, dict[str, Any]] = {}
+
+    @property
+    def _count(self) -> int:
+        """Episodes that are finished, whoever ended them: keys, the clock, a service or a full disk."""
+        return len(self._node.finished)
 
     def run(self) -> dict[str, Any]:
         self._wait_for_stack()
         if self._options.seconds is not None:
-            while len(self._done) < self._options.episodes:
+            while self._count < self._options.episodes:
                 self._by_clock(self._options.seconds)
         else:
-            with _keys() as key:
-                self._by_keys(key)
+            with _keys() as keys:
+                self._by_keys(keys)
         return {
             "folder": str(self._node.recorder.store.folder),
-            "episodes": list(self._done.values()),
+            "episodes": [_describe(folder) for folder in self._node.finished],
             "wanted": self._options.episodes,
-            "is_complete": len(self._done) >= self._options.episodes,
+            "is_complete": self._count >= self._options.episodes,
         }
 
     def _wait_for_stack(self) -> None:
@@ -121,84 +126,94 @@ class _Session:
             self._executor.spin_once(timeout_sec=min(_TURN_S, max(0.0, end_s - time.monotonic())))
         if self._node.recorder.info is None:
             # The disk, a failure or a service ended it.
-            self._note()
             raise VlaRosError(self._node.problem or "the episode was ended by somebody else")
         self._say(self._node.end(self._options.outcome))
-        self._note()
-        self._rest(self._options.pause_s if len(self._done) < self._options.episodes else 0.0)
+        self._rest(self._options.pause_s if self._count < self._options.episodes else 0.0)
 
     def _rest(self, pause_s: float) -> None:
         end_s = time.monotonic() + pause_s
         while time.monotonic() < end_s:
             self._executor.spin_once(timeout_sec=_TURN_S)
 
-    def _by_keys(self, key: Callable[[], str]) -> None:
+    def _by_keys(self, keys: Callable[[], list[str]]) -> None:
         self._say(KEYS)
+        told = 0
         while True:
             self._executor.spin_once(timeout_sec=_TURN_S)
-            pressed = key()
-            is_open = self._node.recorder.info is not None
-            is_enough = len(self._done) >= self._options.episodes
-            if pressed == "q" or (is_enough and not is_open and pressed == "\r"):
-                return
-            try:
-                if pressed and self._press(pressed, is_open):
-                    self._note()
-                    self._say(f"{len(self._done)} of {self._options.episodes} episodes")
-                    if self._done and len(self._done) >= self._options.episodes:
-                        self._say("these are all; s, f or d still label the last one, q ends")
-            except VlaRosError as error:
-                self._say(str(error))
+            for key in keys():
+                is_open = self._node.recorder.info is not None
+                if key in _QUIT or (self._count >= self._options.episodes and not is_open and key in "\r\n"):
+                    return
+                try:
+                    self._press(key, is_open)
+                except VlaRosError as error:
+                    self._say(str(error))
+            if self._count != told:
+                told = self._count
+                self._say(f"{told} of {self._options.episodes} episodes")
+                if told >= self._options.episodes:
+                    self._say("these are all; s, f or d still label the last one, q ends")
 
-    def _press(self, pressed: str, is_open: bool) -> bool:
-        """Does what a key means; whether episodes changed."""
-        if pressed == "d":
-            last = self._node.last if not is_open else None
+    def _press(self, key: str, is_open: bool) -> None:
+        """Does what a key means."""
+        if key == "d":
             self._say(self._node.discard())
-            if last is not None:
-                self._done.pop(last.name, None)
-            return True
-        if pressed not in _OUTCOMES:
-            return False
-        if not is_open and _OUTCOMES[pressed] == "unlabelled":
+        elif key in _OUTCOMES and not is_open and _OUTCOMES[key] == "unlabelled":
             self._say(self._node.start())
-            return False
-        self._say(self._node.end(_OUTCOMES[pressed]))
-        return True
+        elif key in _OUTCOMES:
+            self._say(self._node.end(_OUTCOMES[key]))
 
-    def _note(self) -> None:
-        """Keeps what became of the last episode."""
-        folder = self._node.last
-        if folder is None:
-            return
-        info = read_info(folder)
-        self._done[folder.name] = {
-            "number": episode_number(folder),
-            "outcome": info.outcome,
-            "task": info.task,
-            "folder": str(folder),
-            "duration_s": (info.ended_ns - info.started_ns) * 1e-9,
-            "problem": info.recovered,
-        }
+
+def _describe(folder: Path) -> dict[str, Any]:
+    """What became of an episode."""
+    info = read_info(folder)
+    return {
+        "number": episode_number(folder),
+        "outcome": info.outcome,
+        "task": info.task,
+        "folder": str(folder),
+        "duration_s": (info.ended_ns - info.started_ns) * 1e-9,
+        "problem": info.recovered,
+    }
 
 
 @contextlib.contextmanager
-def _keys() -> Iterator[Callable[[], str]]:
-    """A function that gives the next key that was pressed, empty for none; the terminal is as before afterwards.
+def _keys() -> Iterator[Callable[[], list[str]]]:
+    """A function that gives the keys that were pressed; the terminal is as before afterwards.
 
     Raises:
         VlaRosError: without a terminal.
     """
-    if not sys.stdin.isatty():
-        raise VlaRosError("keys need a terminal; --seconds S --outcome success records by the clock")
-    terminal = sys.stdin.fileno()
-    before = termios.tcgetattr(terminal)
-    tty.setcbreak(terminal)
+    terminal = Terminal("--seconds S --outcome success records by the clock")
 
-    def key() -> str:
-        return sys.stdin.read(1) if select.select([sys.stdin], [], [], 0.0)[0] else ""
+    def keys() -> list[str]:
+        try:
+            return terminal.take()
+        except SensorError:
+            return ["q"]  # Whoever closes the terminal quits.
 
     try:
-        yield key
+        yield keys
     finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        terminal.close()
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that is closed, end things in order as Ctrl-C does, once: closing goes on."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end(_number: int, _frame: object) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

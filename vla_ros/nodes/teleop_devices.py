@@ -52,7 +52,8 @@ class Keyboard:
     """The keys of the terminal."""
 
     def __init__(self, config: TeleopConfig) -> None:
-        self._config, self._terminal = config.keyboard, Terminal()
+        mend = "run `vla-ros teleop --device keyboard` in one; launch files start the other devices"
+        self._config, self._terminal = config.keyboard, Terminal(mend)
         self._state = keyboard.KeyboardState()
 
     def read(self, now_s: float, T_base_led: FloatArray | None) -> OperatorInput:
@@ -209,7 +210,7 @@ class PoseStream:
     def read(self, now_s: float, T_base_led: FloatArray | None) -> OperatorInput:
         """See Device."""
         said = pose_stream.read(self._state, now_s, self._config, "teleop/pose")
-        return said if self._opening is None else replace(said, opening=self._opening)
+        return said if self._opening is None else replace(said, lever=self._opening)
 
     def close(self) -> None:
         """See Device."""

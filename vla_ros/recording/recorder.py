@@ -158,7 +158,8 @@ class Recorder:
         """
         info = self._open_info()
         dropped = dict(Counter(self.figures().dropped) + Counter(lost or {}))
-        values = ({"reason": reason} if reason else {}) | ({"lost": dropped} if dropped else {})
+        values: dict[str, Any] = {"episode": info.name, "reason": reason, "lost": dropped}
+        values = {key: value for key, value in values.items() if value}
         name = "stop" if outcome == "unlabelled" else outcome
         event = self.say(name, stamp_ns, **values)
         info = info.ended(outcome, stamp_ns)
@@ -180,8 +181,8 @@ class Recorder:
 
     def discard(self, stamp_ns: int) -> str:
         """Ends the episode and removes it; returns the event, as JSON."""
-        self._open_info()
-        event = self.say("discard", stamp_ns)
+        info = self._open_info()
+        event = self.say("discard", stamp_ns, episode=info.name)
         writer, self._writer = self._writer, None
         self.info = None
         try:

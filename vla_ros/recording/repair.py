@@ -189,6 +189,7 @@ def _info(folder: Path, events: list[dict[str, Any]]) -> EpisodeInfo | None:
 
 
 def _outcome(info: EpisodeInfo, events: list[dict[str, Any]]) -> Outcome:
-    """What was said of it before it was cut off."""
-    said = [_OUTCOMES[event["event"]] for event in events if event.get("event") in _OUTCOMES]
+    """What was said of it before it was cut off; another recorder may have said things of its own episodes."""
+    own = [event for event in events if event.get("episode") == info.name]
+    said = [_OUTCOMES[event["event"]] for event in own if event.get("event") in _OUTCOMES]
     return said[-1] if said else ("unlabelled" if info.outcome == "open" else info.outcome)

@@ -96,10 +96,10 @@ def read(
     for name, axis in mapping.move.items():
         sticks[AXES.index(name)] = axis.sign * without_deadzone(state.axes[axis.axis], deadzone)
     is_held = bool(sticks.any()) if mapping.dead_man is None else _is_down(state.buttons, mapping.dead_man)
-    opening = None
+    lever = None
     if mapping.gripper_axis is not None and state.trigger_is_known:
-        opening = min(1.0, max(0.0, 0.5 * (state.axes[mapping.gripper_axis] + 1.0)))
-    return OperatorInput(is_held=is_held, sticks=sticks, opening=opening, commands=commands)
+        lever = min(1.0, max(0.0, 0.5 * (state.axes[mapping.gripper_axis] + 1.0)))
+    return OperatorInput(is_held=is_held, sticks=sticks, lever=lever, commands=commands)
 
 
 def _is_down(buttons: Sequence[int], button: int) -> bool:

@@ -49,7 +49,8 @@ class OperatorInput:
         speed: part of the full speed that 1 stands for; None for the level that the operator has chosen.
         T_track_hand: (4, 4) pose of the hand in its tracker's axes, for devices that give poses.
         T_base_wanted: (4, 4) pose of the tcp in base to be at now; `sticks` then say how that moves, in base axes.
-        opening: gripper opening in [0, 1], for analog triggers; None to leave it.
+        opening: gripper opening in [0, 1] that is asked for now; None to leave it.
+        lever: gripper opening in [0, 1] that an analog trigger stands at; it asks for it when it is moved.
         commands: of COMMANDS, as they were pressed since the last time.
         problem: why the device can't be relied upon; nothing is held then.
     """
@@ -60,6 +61,7 @@ class OperatorInput:
     T_track_hand: FloatArray | None = None
     T_base_wanted: FloatArray | None = None
     opening: float | None = None
+    lever: float | None = None
     commands: tuple[str, ...] = ()
     problem: str = ""
 

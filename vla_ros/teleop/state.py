@@ -47,6 +47,7 @@ class TeleopState:
         past: (time, pose) of the points before `path`, newest last.
         point_ns: where on the grid of points `path` begins.
         opening: of the gripper as commanded here, None to leave it alone.
+        lever: where the operator's trigger stood when the arm was taken hold of; None once it was moved.
         clutch: of a hand that leads.
         notice: for the operator: why it doesn't move, or what was done.
     """
@@ -60,5 +61,6 @@ class TeleopState:
     past: tuple[tuple[int, FloatArray], ...] = ()
     point_ns: int = 0
     opening: float | None = None
+    lever: float | None = None
     clutch: Clutch | None = None
     notice: str = ""

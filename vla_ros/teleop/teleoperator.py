@@ -25,6 +25,8 @@ _SHORTEST_S = 0.35
 _NEAR_M, _NEAR_RAD = 0.02, 0.1
 # An opening that isn't known to be commanded, as of a gripper that holds a block, is open only from here on.
 _WIDE_OPEN = 0.9
+# Part of a trigger's way.
+_LEVER_MOVED = 0.05
 # Part of acceleration and jerk at the moment of engaging.
 _SOFT = 0.2
 # m/s and rad/s: what an arm that stands still may be measured to do.
@@ -83,7 +85,7 @@ class Teleoperator:
         if not state.is_armed:
             return replace(state, notice="let go of the dead-man switch first"), None
         if not state.is_engaged:
-            state = self._engage(state, arm, now_ns)
+            state = replace(self._engage(state, arm, now_ns), lever=said.lever)
         elif now_ns + self._arm_lead_ns < state.point_ns:
             return self._take_gripper(state, said, arm), None
         return self._lead(self._take_gripper(state, said, arm), said, arm, now_ns)
@@ -120,6 +122,9 @@ class Teleoperator:
 
     def _take_gripper(self, state: TeleopState, said: OperatorInput, arm: ArmView) -> TeleopState:
         opening = state.opening if said.opening is None else said.opening
+        # A trigger that rests when the arm is taken over mustn't drop what the gripper holds.
+        if said.lever is not None and (state.lever is None or abs(said.lever - state.lever) > _LEVER_MOVED):
+            opening, state = said.lever, replace(state, lever=None)
         for command in said.commands:
             if command == "gripper":
                 known = arm.commanded_opening if opening is None else opening

@@ -17,13 +17,15 @@ from vla_ros.teleop.keyboard import decode_keys
 class Terminal:
     """Reads keys one by one, without waiting and without their echo; Ctrl-C stays a signal.
 
+    Args:
+        mend: what to do without a terminal.
+
     Raises:
         SensorError: if standard input isn't a terminal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mend: str) -> None:
         if sys.stdin is None or not sys.stdin.isatty():
-            mend = "run `vla-ros teleop --device keyboard` in one; launch files start the other devices"
             raise SensorError(f"the keyboard needs a terminal on standard input; {mend}")
         self._input = sys.stdin.fileno()
         self._before = termios.tcgetattr(self._input)
