@@ -141,7 +141,7 @@ class SafetyNode(Node):
             self._latch.set(reason)
         except OSError as error:
             self.get_logger().error(f"the stop is in force but won't outlive this process: {error}")
-        self._events.publish(String(data='{"event": "stop", "by": "safety/stop"}'))
+        self._events.publish(String(data=json.dumps({"event": "safety_stop", "stamp_ns": now_ns(self)})))
         response.success, response.message = True, "stopped; call safety/reset to go on"
         return response
 
