@@ -106,6 +106,8 @@ def test_a_recorder_that_is_interrupted_keeps_its_episode_and_two_at_once_get_on
     states = peer.speak(JointState, "joint_states")
     events = peer.speak(String, "episode/event", is_latched=True)
     events.publish(String(data='{"event": "task", "task": "given to the policy by its launch file"}'))
+    taken = {"event": "intervention_start", "source": "some_policy", "stamp_ns": 5}
+    events.publish(String(data=json.dumps(taken)))
     common = {"robot": "panda", "rig": "panda_table", "folder": folder, "storage": "sqlite3"}
     first = processes.start_node("recorder_node", **common)
     peer.matched(states)
@@ -124,6 +126,10 @@ def test_a_recorder_that_is_interrupted_keeps_its_episode_and_two_at_once_get_on
     assert first.end() == 0, first.text
     found, _ = read(folder / "episode_000000")
     assert [message.position[0] for topic, _, message in found if topic == "/joint_states"] == [1.0]
+    # What began before the episode and goes on is told in it.
+    said = [json.loads(message.data) for topic, _, message in found if topic == "/episode/event"]
+    assert taken in said
+    assert said[0]["event"] == "start"
     info = read_info(folder / "episode_000000")
     assert (info.outcome, info.task) == ("unlabelled", "given to the policy by its launch file")
     assert peer.call(Trigger, "/other/episode/start").success

@@ -123,7 +123,7 @@ class RecorderIntake:
                 self._hear(name, relative, kind, publisher)
 
     def latched(self, without: str = "") -> Sequence[tuple[Topic, bytes]]:
-        """What is in force now: task, gripper command, the robot's description, static transforms.
+        """What is in force now: task, gripper command, the robot's description, static transforms, an intervention.
 
         Args:
             without: relative name of a topic to be left out.
@@ -212,22 +212,25 @@ class RecorderIntake:
                     return
                 kept.append(data)
                 del kept[: -(_STATIC_KEPT if is_static else 1)]
-        if heard.relative in ("task", EVENT_TOPIC):
-            self.task = _task_said(heard.relative, str(deserialize_message(data, String).data), self.task)
+        if heard.relative == "task":
+            self.task = str(deserialize_message(data, String).data).strip()
+        elif heard.relative == EVENT_TOPIC:
+            self._keep_event(heard, data)
         if heard.relative != EVENT_TOPIC and "image" not in heard.relative.rpartition("/")[2]:
             self.newest[heard.relative] = data
 
-
-def _task_said(relative: str, text: str, before: str) -> str:
-    """The instruction in force after a message of `task` or `episode/event`."""
-    if relative == "task":
-        return text.strip()
-    try:
-        event = json.loads(text)
-    except ValueError:  # Others may publish there, too.
-        return before
-    is_task = isinstance(event, dict) and event.get("event") == "task" and isinstance(event.get("task"), str)
-    return str(event["task"]) if is_task else before
+    def _keep_event(self, heard: _Heard, data: bytes) -> None:
+        """What outlasts an event: the instruction in force, and that a person took the arm from a policy."""
+        try:
+            event = json.loads(str(deserialize_message(data, String).data))
+        except ValueError:  # Others may publish there, too.
+            return
+        name = event.get("event") if isinstance(event, dict) else None
+        if name == "task" and isinstance(event.get("task"), str):
+            self.task = event["task"]
+        elif name in ("intervention_start", "intervention_end"):
+            with self._lock:
+                self._latched[heard.topic.name] = [data] if name == "intervention_start" else []
 
 
 def _message_class(kind: str) -> type:
