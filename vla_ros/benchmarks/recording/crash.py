@@ -21,7 +21,7 @@ def run(options: Options) -> Result:
     """`episodes_lost` and `tail_lost_s_max` over `crash_trials` kills, half of them of each storage."""
     with packages_for("crash_trials"):
         from vla_ros.benchmarks.recording import crash_writer
-    trials = options.count(5, 60)
+    trials = options.count(3, 60)
     rng = random.Random(options.seed)
     # Forked from a process that has imported everything: a trial takes the time of its episodes alone.
     context = multiprocessing.get_context("forkserver")

@@ -33,7 +33,7 @@ def run(options: Options) -> Result:
         from vla_ros.recording.encoding import CODECS, VideoSettings
     keep_freed_memory()  # For both that are compared.
     settings = VideoSettings()
-    episodes, frames = (3, 240) if options.is_quick else (4, 450)
+    episodes, frames = (2, 180) if options.is_quick else (4, 450)
     rounds = 2 if options.is_quick else 3
     with tempfile.TemporaryDirectory(prefix="vla_ros_bench_") as name, _on_cores(_CORES) as cores:
         folder = Path(name)

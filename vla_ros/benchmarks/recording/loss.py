@@ -19,7 +19,7 @@ def run(options: Options) -> Result:
     except ImportError as error:
         mend = "python -m pip install 'vla_ros[ros,data]' ./interfaces/tf2_msgs"
         raise MissingDependencyError("rclpy", "recorded_loss", mend) from error
-    seconds = 8.0 if options.is_quick else 60.0
+    seconds = 4.0 if options.is_quick else 60.0
     with tempfile.TemporaryDirectory(prefix="vla_ros_bench_") as name:
         try:
             found = bench_recording.measure(Path(name), seconds, lambda done: options.progress("loss", done))
