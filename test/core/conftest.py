@@ -30,7 +30,6 @@ def tool_motion(T_home: Any, times_s: Any) -> Any:
 @pytest.fixture(scope="session")
 def synthetic_episode() -> Callable[..., Any]:
     """Makes a `RecordedEpisode` of a robot: 4 s of `tool_motion`, gripper closed from 1.5 to 2.5 s, two cameras."""
-    pytest.importorskip("vla_ros.recording.recorded")
     from vla_ros.config import plain
     from vla_ros.contract import load_contract, load_rig
     from vla_ros.recording import recorded as r

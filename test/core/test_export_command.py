@@ -14,7 +14,8 @@ import pytest
 
 for package in ("av", "pyarrow", "rosbags"):
     pytest.importorskip(package)
-bags = pytest.importorskip("bags", reason="test/bags.py writes the episodes")
+
+import bags
 
 from vla_ros import cli
 from vla_ros.commands.export_source import find_episodes, identity

@@ -131,7 +131,7 @@ class Recorded:
 
 
 def test_policy_is_shown_the_episode_and_its_offset_is_found(synthetic_episode, tmp_path) -> None:
-    pytest.importorskip("vla_ros.recording.observations")
+    pytest.importorskip("rosbags")
     import cv2
 
     from vla_ros.contract import load_contract

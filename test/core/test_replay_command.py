@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("vla_ros.commands.episodes.options")
-pytest.importorskip("vla_ros.recording.reading")
+pytest.importorskip("rosbags")
 pytest.importorskip("matplotlib")
 
 import vla_ros.commands.replay.episodes as episodes
@@ -101,7 +100,6 @@ def test_page_is_written_where_it_is_asked_for(recorded, tmp_path, capsys) -> No
 
 
 def test_open_loop_writes_figures_and_a_plot(recorded, tmp_path, capsys) -> None:
-    pytest.importorskip("vla_ros.recording.observations")
     words = ["replay", "7", "--open-loop", "--policy", "scripted_visual", "--out", str(tmp_path / "out"), "--json"]
     # Where the pictures have red, the policy sees a block.
     assert main(words) == 0

@@ -20,6 +20,7 @@ from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
 from vla_ros.evaluation.replay_log import ReplayLog, ReplayRun
 from vla_ros.nodes import chunk_messages
+from vla_ros.nodes.rivals import who_commands
 from vla_ros.nodes.runtime import RELIABLE, SENSOR, newest_only, now_ns, serve_ready
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.streams import Polled
@@ -63,10 +64,10 @@ class ReplayNode(Node):
             ReplayError: naming who publishes joint commands in this ROS domain.
         """
         self._turn_for(0.7, lambda: None)
-        found = sorted({info.node_name for info in self.get_publishers_info_by_topic("joint_command")})
+        found = who_commands(self)
         if found:
             raise ReplayError(
-                f"{', '.join(found)} already commands an arm in ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}; "
+                f"{found} already commands an arm in ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}; "
                 "replay through that one with --in arm, stop it, or set ROS_DOMAIN_ID to another number"
             )
 

@@ -9,6 +9,11 @@ from rclpy.node import Node
 _PERIOD_S = 0.5
 
 
+def who_commands(node: Node) -> str:
+    """The nodes that publish joint commands where this one is, for a person; empty for nobody."""
+    return ", ".join(sorted({info.node_name for info in node.get_publishers_info_by_topic("joint_command")}))
+
+
 class RivalWatch:
     """Looks twice a second who publishes on some topics.
 

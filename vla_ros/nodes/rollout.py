@@ -22,6 +22,7 @@ from trajectory_msgs.msg import JointTrajectory
 from vla_ros.contract import Rig
 from vla_ros.errors import SensorError, VlaRosError
 from vla_ros.nodes import chunk_messages, messages
+from vla_ros.nodes.rivals import who_commands
 from vla_ros.nodes.runtime import LATCHED, RELIABLE, SENSOR, newest_only, now_ns
 from vla_ros.nodes.stack_listener import StackListener
 from vla_ros.robots.model import RobotModel
@@ -117,10 +118,10 @@ class RolloutClient(StackListener):
             StackError: naming who publishes joint commands in this ROS domain.
         """
         self._listen_for(0.7, lambda: None)
-        found = sorted({info.node_name for info in self.get_publishers_info_by_topic("joint_command")})
+        found = who_commands(self)
         if found:
             raise StackError(
-                f"{', '.join(found)} already commands an arm in ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}; "
+                f"{found} already commands an arm in ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}; "
                 "stop it, or set ROS_DOMAIN_ID to another number"
             )
 

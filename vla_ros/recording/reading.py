@@ -23,7 +23,8 @@ from vla_ros.recording.episode import INFO_FILE, INFO_KEY, EpisodeInfo, read_inf
 from vla_ros.recording.images import BagImages, ImageIndex, decode
 from vla_ros.recording.recorded import Finding, RecordedCamera, RecordedEpisode, RecordedTask, Series, StampArray
 from vla_ros.recording.streams import Heard, Streams, table_topic
-from vla_ros.recording.topic_names import CHUNK_KINDS, STATES, TopicNames, find_topics
+from vla_ros.recording.topic_names import STATES, TopicNames, find_topics
+from vla_ros.recording.topics import OF_A_SOURCE
 from vla_ros.robots.config import RobotConfig, load_robot
 from vla_ros.types import CameraModel, FloatArray, ImageArray
 
@@ -164,7 +165,7 @@ def _assemble(
     chunks, observed = [], []
     for name, each in heard.items():
         kind = name.rpartition("/")[2]
-        if kind not in CHUNK_KINDS or name.count("/") not in (1, 2):
+        if kind not in OF_A_SOURCE or name.count("/") not in (1, 2):
             continue
         source = name.split("/")[-2]
         if kind == "observed":

@@ -7,32 +7,12 @@ from dataclasses import dataclass, field
 
 from vla_ros.errors import RecordingError, did_you_mean
 from vla_ros.recording.bag import Bag
+from vla_ros.recording.topics import CAMERA_INFO, COMPRESSED_IMAGE, FIXED, IMAGE, OF_A_SOURCE
 
 STATES = "joint_states"
-KINDS = {
-    STATES: "sensor_msgs/msg/JointState",
-    "gripper/state": "sensor_msgs/msg/JointState",
-    "gripper/command": "std_msgs/msg/Float64",
-    "joint_command": "sensor_msgs/msg/JointState",
-    "target": "trajectory_msgs/msg/MultiDOFJointTrajectory",
-    "joint_target": "trajectory_msgs/msg/JointTrajectory",
-    "safety/verdict": "diagnostic_msgs/msg/DiagnosticArray",
-    "episode/event": "std_msgs/msg/String",
-    "task": "std_msgs/msg/String",
-    "robot_description": "std_msgs/msg/String",
-    "tf_static": "tf2_msgs/msg/TFMessage",
-}
-"""Topics besides the cameras', and their types."""
-
-CHUNK_KINDS = {
-    "action_chunk": "trajectory_msgs/msg/MultiDOFJointTrajectory",
-    "joint_chunk": "trajectory_msgs/msg/JointTrajectory",
-    "observed": "std_msgs/msg/String",
-}
-"""Last part of the topics of a source, and their types."""
-
-IMAGE_KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-INFO_KIND = "sensor_msgs/msg/CameraInfo"
+_NOT_READ = frozenset({"/tf", "/diagnostics", "teleop/action_chunk", "teleop/joint_chunk"})
+KINDS = {name.lstrip("/"): kind for name, kind in FIXED.items() if name not in _NOT_READ}
+"""Topics besides the cameras' and the sources', and their types."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +112,7 @@ def _is_of_another_robot(bag: Bag, place: str, prefix: str) -> bool:
 def _is_of_a_source(name: str) -> bool:
     parts = name.split("/")
     is_policy = len(parts) == 3 and parts[0] == "policies"
-    return (is_policy or (len(parts) == 2 and parts[0] == "teleop")) and parts[-1] in CHUNK_KINDS
+    return (is_policy or (len(parts) == 2 and parts[0] == "teleop")) and parts[-1] in OF_A_SOURCE
 
 
 def _find(bag: Bag, name: str, prefix: str, own: Sequence[str]) -> str | None:
@@ -150,8 +130,8 @@ def _kinds(name: str) -> tuple[str, ...]:
     if name in KINDS:
         return (KINDS[name],)
     if name.startswith(("policies/", "teleop/")):
-        return (CHUNK_KINDS[last],)
-    return (INFO_KIND,) if last == "camera_info" else IMAGE_KINDS
+        return (OF_A_SOURCE[last],)
+    return (CAMERA_INFO,) if last == "camera_info" else (IMAGE, COMPRESSED_IMAGE)
 
 
 def _check_kind(bag: Bag, name: str, place: str) -> None:

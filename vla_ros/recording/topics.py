@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vla_ros.contract import Rig
 
 IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 STRING = "std_msgs/msg/String"
 EVENT_TOPIC = "episode/event"
 COMPRESSED_ENDING = "/compressed"
@@ -17,7 +18,7 @@ _TOOL, _JOINTS = "trajectory_msgs/msg/MultiDOFJointTrajectory", "trajectory_msgs
 _JOINT_STATE, _DIAGNOSTICS = "sensor_msgs/msg/JointState", "diagnostic_msgs/msg/DiagnosticArray"
 _TF = "tf2_msgs/msg/TFMessage"
 
-_FIXED = {
+FIXED = {
     "joint_states": _JOINT_STATE,
     "/tf": _TF,
     "/tf_static": _TF,
@@ -34,7 +35,10 @@ _FIXED = {
     EVENT_TOPIC: STRING,
     "/diagnostics": _DIAGNOSTICS,
 }
-_OF_A_POLICY = {"action_chunk": _TOOL, "joint_chunk": _JOINTS, "observed": STRING}
+"""By name relative to the namespace, absolute for those that have none."""
+OF_A_SOURCE = {"action_chunk": _TOOL, "joint_chunk": _JOINTS, "observed": STRING}
+"""Last part of the topics of a policy or another source, and their types."""
+
 _POLICY = re.compile(r"policies/(?P<policy>[^/]+)/(?P<what>[^/]+)")
 
 
@@ -60,8 +64,8 @@ def fixed_topics(rig: Rig) -> tuple[RecordedTopic, ...]:
     cameras = []
     for camera in rig.cameras.values():
         cameras.append(RecordedTopic(camera.topic, IMAGE, is_required=True, rate_hz=camera.rate_hz))
-        cameras.append(RecordedTopic(camera.info_topic, "sensor_msgs/msg/CameraInfo"))
-    fixed = [RecordedTopic(name, kind, is_required=name == "joint_states") for name, kind in _FIXED.items()]
+        cameras.append(RecordedTopic(camera.info_topic, CAMERA_INFO))
+    fixed = [RecordedTopic(name, kind, is_required=name == "joint_states") for name, kind in FIXED.items()]
     return (*cameras, *fixed)
 
 
@@ -72,9 +76,9 @@ def policy_topic(name: str) -> tuple[str, str] | None:
         name: relative to the namespace.
     """
     match = _POLICY.fullmatch(name)
-    if match is None or match["what"] not in _OF_A_POLICY:
+    if match is None or match["what"] not in OF_A_SOURCE:
         return None
-    return match["policy"], _OF_A_POLICY[match["what"]]
+    return match["policy"], OF_A_SOURCE[match["what"]]
 
 
 def ends_with(topic: str, name: str) -> bool:
