@@ -40,18 +40,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield partial
         for file in partial.rglob("*"):
             if file.is_file():
-                _flush(file)
+                flush_to_disk(file)
         if path.exists():
             path.rename(old)
         partial.rename(path)
-        _flush(path.parent)
+        flush_to_disk(path.parent)
     finally:
         for left_over in (partial, old):
             shutil.rmtree(left_over, ignore_errors=True)
 
 
-def _flush(path: Path) -> None:
-    """To the disk: else a loss of power can leave the new name with empty files."""
+def flush_to_disk(path: Path) -> None:
+    """Waits until a file's content, or a folder's names, are on the disk, so that a loss of power leaves them."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

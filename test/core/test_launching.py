@@ -1,6 +1,7 @@
 """Launch files resolved: substitutions, types, conditions, scopes, errors. Parity with ROS is tested in test/launch."""
 
 import argparse
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from vla_ros.commands import launch as launch_command
 from vla_ros.config import package_share
 from vla_ros.errors import ConfigError, MissingDependencyError, UnknownNameError, VlaRosError
 from vla_ros.launching import templates
-from vla_ros.launching.environment import node_environment
+from vla_ros.launching.environment import node_environment, ros_for
 from vla_ros.launching.graph import LaunchGraph, NodeAction, Parameter, ParameterFile
 from vla_ros.launching.packages import Program, find_program, find_share
 from vla_ros.launching.parameters import command_line, parameter_steps, typed_value
@@ -486,3 +487,11 @@ def test_help_has_an_example(capsys):
     with pytest.raises(SystemExit):
         run_command("--help")
     assert "vla-ros launch bringup robot:=panda" in capsys.readouterr().out
+
+
+def test_missing_ros_is_told_with_its_mend_and_a_fault_of_ours_is_not_taken_for_it() -> None:
+    told = r"rclpy is missing, needed for this; mend: .*vla_ros\[ros\]"
+    with pytest.raises(MissingDependencyError, match=told), ros_for("this"):
+        raise ModuleNotFoundError("No module named 'rclpy'", name="rclpy")
+    with pytest.raises(ModuleNotFoundError, match=r"vla_ros\.nodes\.nowhere"), ros_for("this"):
+        importlib.import_module("vla_ros.nodes.nowhere")

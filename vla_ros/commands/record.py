@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vla_ros.commands.episodes.options import DEFAULT_FOLDER
-from vla_ros.errors import MissingDependencyError, VlaRosError
-from vla_ros.launching.environment import defaults_without_ros
+from vla_ros.errors import VlaRosError
+from vla_ros.launching.environment import defaults_without_ros, ros_for
 from vla_ros.policies.packages import packages_for
 
 _OUTCOMES = ("success", "failure", "unlabelled")
@@ -76,11 +76,8 @@ def run(args: argparse.Namespace) -> int:
     os.environ.update(defaults_without_ros(os.environ))
     with packages_for("vla-ros record"):
         from vla_ros.recording.repair import repair_folder
-    try:
+    with ros_for("vla-ros record", "ros,data"):
         from vla_ros.nodes.recording_session import SessionOptions, record
-    except ImportError as error:
-        mend = "python -m pip install 'vla_ros[ros,data]' ./interfaces/tf2_msgs"
-        raise MissingDependencyError(error.name or "rclpy", "vla-ros record", mend) from error
     there = 0
     if args.resume:
         from vla_ros.commands.progress import Progress

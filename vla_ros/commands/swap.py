@@ -7,8 +7,8 @@ import json
 import os
 from typing import Any
 
-from vla_ros.errors import MissingDependencyError, VlaRosError
-from vla_ros.launching.environment import defaults_without_ros
+from vla_ros.errors import VlaRosError
+from vla_ros.launching.environment import defaults_without_ros, ros_for
 
 _EPILOG = """\
 The arm holds from the change until the new policy's first chunk. A policy that isn't loaded yet is loaded first, while
@@ -49,11 +49,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.timeout > 0.0:
         raise VlaRosError(f"--timeout {args.timeout}: must be positive")
     os.environ.update(defaults_without_ros(os.environ))
-    try:
+    with ros_for("vla-ros swap"):
         from vla_ros.nodes.swap import swap
-    except ImportError as error:
-        mend = "python -m pip install 'vla_ros[ros]' ./interfaces/tf2_msgs"
-        raise MissingDependencyError("rclpy", "vla-ros swap", mend) from error
     result = swap(args.policy, args.timeout, args.namespace, args.take)
     if args.is_json:
         print(json.dumps(result))

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vla_ros.errors import MissingDependencyError, VlaRosError
-from vla_ros.launching.environment import defaults_without_ros
+from vla_ros.errors import VlaRosError
+from vla_ros.launching.environment import defaults_without_ros, ros_for
 from vla_ros.teleop.config import DEVICES, FRAMES
 from vla_ros.teleop.keyboard import HELP
 from vla_ros.teleop.terminal import StatusLine
@@ -69,11 +69,8 @@ def run(args: argparse.Namespace) -> int:
     if not 0.0 <= args.speed <= 1.0:
         raise VlaRosError(f"--speed {args.speed}: a part of the full speed, at most 1")
     os.environ.update(defaults_without_ros(os.environ))
-    try:
+    with ros_for("vla-ros teleop"):
         from vla_ros.nodes.teleop_node import lead
-    except ImportError as error:
-        mend = "python -m pip install 'vla_ros[ros]' ./interfaces/tf2_msgs"
-        raise MissingDependencyError("rclpy", "vla-ros teleop", mend) from error
     if args.device == "keyboard":
         line = StatusLine()
         for text in HELP:

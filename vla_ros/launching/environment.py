@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from vla_ros.errors import MissingDependencyError
 from vla_ros.launching.graph import NodeAction
 from vla_ros.launching.packages import Program
 
@@ -52,3 +54,23 @@ def process_environment(environ: Mapping[str, str], python_path: Path | None) ->
     if python_path:
         child["PYTHONPATH"] = os.pathsep.join(filter(None, (str(python_path), child.get("PYTHONPATH"))))
     return child
+
+
+@contextmanager
+def ros_for(what: str, extras: str = "ros") -> Iterator[None]:
+    """Turns an import of our nodes that fails, anywhere in the block, into an error for the user.
+
+    Args:
+        what: they are needed for.
+        extras: of vla_ros, with commas, that bring what is missing where ROS isn't installed.
+
+    Raises:
+        MissingDependencyError: with the command that installs ROS's Python packages.
+    """
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == "vla_ros":
+            raise  # A fault of ours, which no installation mends.
+        mend = f"python -m pip install 'vla_ros[{extras}]' ./interfaces/tf2_msgs"
+        raise MissingDependencyError("rclpy", what, mend) from error

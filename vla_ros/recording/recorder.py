@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from vla_ros.errors import RecordingError
+from vla_ros.files import flush_to_disk
 from vla_ros.recording.bag_writer import TYPESTORE, Storage, Topic
 from vla_ros.recording.disk import DiskLimits, DiskState, DiskWatch
 from vla_ros.recording.episode import INFO_KEY, EpisodeInfo, Outcome, write_info
 from vla_ros.recording.repair import repair_part
-from vla_ros.recording.store import EpisodeStore, sync
+from vla_ros.recording.store import EpisodeStore
 from vla_ros.recording.topics import STRING
 from vla_ros.recording.writer import MAX_QUEUE_BYTES, EpisodeWriter, WriterFigures
 
@@ -93,7 +94,7 @@ class Recorder:
             )
             try:
                 write_info(info, writer.folder)
-                sync(writer.folder)
+                flush_to_disk(writer.folder)
             except OSError as error:
                 writer.abort()
                 raise RecordingError(f"{writer.folder} can't be written to ({error.strerror})") from error

@@ -12,10 +12,11 @@ from typing import Any
 from rosbags.rosbag2 import Reader
 
 from vla_ros.errors import ConfigError, RecordingError
+from vla_ros.files import flush_to_disk
 from vla_ros.recording.bag_writer import ENDINGS, TYPESTORE, BagWriter
 from vla_ros.recording.episode import METADATA_FILE, EpisodeInfo, Outcome, read_info, write_info
 from vla_ros.recording.reopening import NoMessageError, reopen
-from vla_ros.recording.store import EpisodeStore, replace_custom_data, sync
+from vla_ros.recording.store import EpisodeStore, replace_custom_data
 from vla_ros.recording.topics import EVENT_TOPIC, STRING, ends_with
 
 _OUTCOMES: dict[str, Outcome] = {"stop": "unlabelled", "success": "success", "failure": "failure"}
@@ -116,7 +117,7 @@ def repair_bag(folder: Path, on_progress: Callable[[float], None] = lambda _: No
     if info is not None:
         write_info(info, folder)
     for path in (*folder.iterdir(), folder):
-        sync(path)
+        flush_to_disk(path)
     return repaired
 
 
@@ -156,7 +157,7 @@ def _close_bag(bag: BagWriter) -> None:
         bag.close()
     except Exception as error:
         raise RecordingError(f"{bag.path} can't be closed ({error}); make room and repair it again") from error
-    sync(bag.path / METADATA_FILE)
+    flush_to_disk(bag.path / METADATA_FILE)
 
 
 def _events(folder: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import TextIO
 import yaml
 
 from vla_ros.errors import ConfigError, RecordingError
-from vla_ros.files import whole_file
+from vla_ros.files import flush_to_disk, whole_file
 from vla_ros.recording.episode import (
     INFO_KEY,
     METADATA_FILE,
@@ -122,11 +122,11 @@ class EpisodeStore:
             if info is not None:
                 write_info(info, part)
             for path in (*part.iterdir(), part):
-                sync(path)
+                flush_to_disk(path)
             if target.exists():
                 raise RecordingError(f"{target} is there already; {part.name} stays as it is: rename one of them")
             part.rename(target)
-            sync(self.folder)
+            flush_to_disk(self.folder)
         except OSError as error:
             mend = "make room and run `vla-ros episodes repair`"
             raise RecordingError(f"{part} can't be finished ({error.strerror}); {mend}") from error
@@ -154,7 +154,7 @@ class EpisodeStore:
             info = info.ended(outcome, info.ended_ns)
             write_info(info, folder)
             replace_custom_data(folder, info)
-            sync(folder)
+            flush_to_disk(folder)
         except (ConfigError, OSError) as error:
             raise RecordingError(f"{folder} can't be labelled {outcome}: {error}") from error
         return info
@@ -164,15 +164,6 @@ class EpisodeStore:
             paths = [path for path in self.folder.iterdir() if episode_number(path) is not None and path.is_dir()]
             return sorted(paths, key=lambda path: (episode_number(path), path.name))
         return []
-
-
-def sync(path: Path) -> None:
-    """Waits until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def replace_custom_data(folder: Path, info: EpisodeInfo) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 
 from vla_ros.benchmarks.options import Options, Result
 from vla_ros.benchmarks.timing import VOID_ABOVE, VOID_BELOW, is_void
-from vla_ros.errors import MissingDependencyError, VlaRosError
+from vla_ros.errors import VlaRosError
+from vla_ros.launching.environment import ros_for
 from vla_ros.types import FloatArray
 
 # With fewer trials a p99 is little else than the greatest.
@@ -19,11 +20,8 @@ _MOST_LOST = 0.05
 
 def run(options: Options) -> Result:
     """Measures, and once or twice again where the A/A control says that the machine was too uneven."""
-    try:
+    with ros_for("hop_ratio"):
         from vla_ros.nodes import bench_hops
-    except ImportError as error:
-        mend = "python -m pip install 'vla_ros[ros]' ./interfaces/tf2_msgs"
-        raise MissingDependencyError("rclpy", "hop_ratio", mend) from error
     trials = max(4, min(options.count(14, 300), 400))
     tries = 1 if options.is_quick else 4
     attempts: list[dict[str, Any]] = []

@@ -9,7 +9,8 @@ import numpy as np
 
 from vla_ros.benchmarks.options import Options, Result
 from vla_ros.benchmarks.timing import is_void, ratio_of_medians
-from vla_ros.errors import MissingDependencyError, VlaRosError
+from vla_ros.errors import VlaRosError
+from vla_ros.launching.environment import ros_for
 from vla_ros.policies.packages import packages_for
 
 ARCHITECTURE = "act"
@@ -20,11 +21,8 @@ _BLOCKS = 5
 def run(options: Options) -> Result:
     """Measures `node_overhead`: policy_node's time from an observation to its chunk's publication over that of making
     the same observation and asking the network alone, in the same process while nothing else is asked of it."""
-    try:
+    with ros_for("node_overhead"):
         from vla_ros.nodes import bench_policy
-    except ImportError as error:
-        mend = "python -m pip install 'vla_ros[ros]' ./interfaces/tf2_msgs"
-        raise MissingDependencyError("rclpy", "node_overhead", mend) from error
     with packages_for("node_overhead"):
         from vla_ros.benchmarks.policies.inference import write_random_checkpoint
     trials = options.count(40, 300)

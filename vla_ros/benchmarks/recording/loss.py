@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 
 from vla_ros.benchmarks.options import Options, Result
-from vla_ros.errors import MissingDependencyError, VlaRosError
+from vla_ros.errors import VlaRosError
+from vla_ros.launching.environment import ros_for
 from vla_ros.policies.packages import packages_for
 
 
@@ -14,11 +15,8 @@ def run(options: Options) -> Result:
     """Measures `recorded_loss` and `recorder_cpu` over DDS: a process publishes numbered messages, another records."""
     with packages_for("recorded_loss"):
         from vla_ros.recording import recorder  # noqa: F401
-    try:
+    with ros_for("recorded_loss", "ros,data"):
         from vla_ros.nodes import bench_recording
-    except ImportError as error:
-        mend = "python -m pip install 'vla_ros[ros,data]' ./interfaces/tf2_msgs"
-        raise MissingDependencyError("rclpy", "recorded_loss", mend) from error
     seconds = 4.0 if options.is_quick else 60.0
     with tempfile.TemporaryDirectory(prefix="vla_ros_bench_") as name:
         try:

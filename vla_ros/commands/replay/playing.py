@@ -13,10 +13,10 @@ from typing import Any
 from vla_ros.commands.progress import Progress
 from vla_ros.config import load, package_share
 from vla_ros.control.config import ControllerConfig
-from vla_ros.errors import MissingDependencyError, VlaRosError
+from vla_ros.errors import VlaRosError
 from vla_ros.evaluation.rehearsal import IdealArm, rehearse, without_latency
 from vla_ros.evaluation.replay_log import ReplayRun
-from vla_ros.launching.environment import defaults_without_ros
+from vla_ros.launching.environment import defaults_without_ros, ros_for
 from vla_ros.launching.resolve import resolve
 from vla_ros.launching.supervisor import Supervisor
 from vla_ros.recording.recorded_actions import RecordedActions
@@ -90,11 +90,8 @@ def play_in_simulation(
 
 def _node(model: RobotModel, namespace: str) -> AbstractContextManager[Any]:
     os.environ.update(defaults_without_ros(os.environ))
-    try:
+    with ros_for("vla-ros replay --in"):
         from vla_ros.nodes.replay_node import replay_node
-    except ImportError as error:
-        mend = "python -m pip install 'vla_ros[ros]' ./interfaces/tf2_msgs"
-        raise MissingDependencyError("rclpy", "vla-ros replay --in", mend) from error
     return replay_node(model, namespace)
 
 

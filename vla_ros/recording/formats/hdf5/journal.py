@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vla_ros.errors import DatasetError
-from vla_ros.files import whole_file
+from vla_ros.files import flush_to_disk, whole_file
 
 PAGE = 4096
 _HEAD = struct.Struct("<8sQQQ")
@@ -58,7 +58,7 @@ def finish_commit(path: Path) -> None:
         finally:
             os.close(descriptor)
         journal.unlink()
-        _sync_folder(path)
+        flush_to_disk(path.parent)
 
 
 def _apply(descriptor: int, content: bytes, journal: Path) -> None:
@@ -102,15 +102,7 @@ def commit_pages(path: Path, descriptor: int, border: int, size: int, pages: Map
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    _sync_folder(path)
+    flush_to_disk(path.parent)
     _apply(descriptor, content, journal)
     journal.unlink()
-    _sync_folder(path)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_to_disk(path.parent)

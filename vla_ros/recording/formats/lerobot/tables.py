@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vla_ros.errors import DatasetError
-from vla_ros.files import whole_file
+from vla_ros.files import flush_to_disk, whole_file
 from vla_ros.recording.statistics import STATISTICS, Statistics
 
 TASKS_PATH, STATS_PATH, OWN_PATH = "meta/tasks.parquet", "meta/stats.json", "meta/vla_ros_episodes.jsonl"
@@ -46,17 +45,8 @@ def durable_file(path: Path) -> Iterator[Path]:
     """`whole_file` that is on the disk when the block ends."""
     with whole_file(path) as partial:
         yield partial
-        flush(partial)
-    flush(path.parent)
-
-
-def flush(path: Path) -> None:
-    """A file's or folder's content to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush_to_disk(partial)
+    flush_to_disk(path.parent)
 
 
 def write_json(values: Any, path: Path) -> None:

@@ -17,13 +17,14 @@ from types import TracebackType
 from typing import Any
 
 from vla_ros.errors import DatasetError
+from vla_ros.files import flush_to_disk
 from vla_ros.recording.dataset import EpisodeFrames, Schema
 from vla_ros.recording.formats.lerobot.info import INFO_PATH, make_info, read_info, schema_of
 from vla_ros.recording.formats.lerobot.lot import Lot, Tables
 from vla_ros.recording.formats.lerobot.options import WriteOptions
 from vla_ros.recording.formats.lerobot.own import OwnEpisode, read_own
 from vla_ros.recording.formats.lerobot.staging import DATA_FILE, StagedEpisode, read_staged, stage
-from vla_ros.recording.formats.lerobot.tables import flush, read_episodes, read_tasks, write_json
+from vla_ros.recording.formats.lerobot.tables import read_episodes, read_tasks, write_json
 from vla_ros.recording.formats.lock import lock_folder
 from vla_ros.recording.formats.schema import check_same_schema
 from vla_ros.recording.statistics import Statistics
@@ -111,7 +112,7 @@ class LeRobotWriter:
             raise DatasetError(f"{self.folder} holds {episode.name} already; leave it out")
         place = self._staged_folder / f"{len(self.names):06d}"
         staged.rename(place)
-        flush(self._staged_folder)  # Under its number it is the dataset's; else who resumes removes it.
+        flush_to_disk(self._staged_folder)  # Under its number it is the dataset's; else who resumes removes it.
         self._staged.append(read_staged(place))
         if self._is_full():
             self._commit()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_ros.errors import DatasetError
-from vla_ros.files import whole_file
+from vla_ros.files import flush_to_disk, whole_file
 from vla_ros.recording.formats.rlds.tfrecord import OVERHEAD, RecordFile
 
 VERSION = "1.0.0"
@@ -172,13 +172,4 @@ def write_whole(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder last."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_to_disk(path.parent)

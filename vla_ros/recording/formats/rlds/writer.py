@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from vla_ros.errors import DatasetError
+from vla_ros.files import flush_to_disk
 from vla_ros.recording.dataset import EpisodeFrames, Schema
 from vla_ros.recording.formats.fitting import check_fits, fitting_images
 from vla_ros.recording.formats.lock import lock_folder
@@ -148,7 +149,7 @@ class RldsWriter:
             else:
                 path = there[-1].path
             self._file = path.open("ab")
-            shards.sync_folder(self._folder)
+            flush_to_disk(self._folder)
         return self._file
 
     def close(self) -> None:
