@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "recording": FOUNDATION | {"geometry", "robots", "observation", "actions"},
     "teleop": FOUNDATION | {"geometry", "actions"},
     "launching": frozenset({"errors", "config"}),
+    "training": FOUNDATION | {"geometry", "robots", "observation", "actions", "policies", "recording"},
 }
 MAY_IMPORT_ALL_BUT_NODES = frozenset({"evaluation", "benchmarks", "commands", "cli"})
 MAY_IMPORT_NODES_IN_FUNCTIONS = frozenset({"benchmarks", "commands"})

@@ -1,0 +1,1 @@
+"""Training: recorded episodes to examples, examples to the weights of a policy."""
