@@ -90,9 +90,10 @@ def make_batch(spec: ModelSpec, count: int = 4, seed: int = 1) -> Batch:
         make_inputs(spec, count, seed),
         torch.randn((count, spec.horizon, spec.action_width), generator=generator).clamp(-1.5, 1.5),
         is_valid,
-        torch.rand((count, len(spec.images), 2), generator=generator),
-        torch.ones((count, len(spec.images)), dtype=torch.bool),
-        torch.randn((count, 3), generator=generator),
+        torch.rand((count, len(spec.images), 2, 2), generator=generator),
+        torch.ones((count, len(spec.images), 2), dtype=torch.bool),
+        torch.randn((count, 2, 3), generator=generator),
+        torch.ones((count, 2), dtype=torch.bool),
     )
 
 

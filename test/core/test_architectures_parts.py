@@ -16,7 +16,14 @@ pytest.importorskip("safetensors")
 
 from vla_ros.errors import InstructionError
 from vla_ros.policies.architectures.act import Act, ActConfig, kl_to_standard_normal, reparameterise
-from vla_ros.policies.architectures.base import Batch, Inputs, architecture_class, hold_last_valid, masked_mean
+from vla_ros.policies.architectures.base import (
+    Batch,
+    Inputs,
+    architecture_class,
+    counted_mean,
+    hold_last_valid,
+    masked_mean,
+)
 from vla_ros.policies.architectures.bc import Bc, BcConfig, gaussian_nll, smoothness
 from vla_ros.policies.architectures.diffusion import DiffusionConfig, DiffusionPolicy
 from vla_ros.policies.architectures.flow_vla import FlowVla, FlowVlaConfig
@@ -141,7 +148,7 @@ def test_generative_networks_draw_both_of_two_ways_where_bc_takes_the_middle():
     batch = Batch(inputs, sign, torch.ones((64, 1), dtype=torch.bool))
     tiny = {"width": 32, "heads": 2, "mlp_width": 64, "keypoints": 1, "channels": (8,), "draws": 4, "steps": 10}
     networks = [
-        FlowVla(spec, FlowVlaConfig(layers=1, **tiny)),
+        FlowVla(spec, FlowVlaConfig(layers=1, things=1, **tiny)),
         DiffusionPolicy(spec, DiffusionConfig(unet_channels=(16,), unet_kernel=1, **tiny)),
         DiffusionPolicy(spec, DiffusionConfig(denoiser="transformer", transformer_layers=1, **tiny)),
         Bc(spec, BcConfig(width=32, heads=2, keypoints=1, channels=(8,))),
@@ -247,22 +254,22 @@ def test_flow_vla_learns_to_find_what_is_named():
     torch.manual_seed(0)
     spec = ModelSpec(("base",), (16, 16), 1, 1, 2, ("red", "blue"), 2)
     tiny = {"width": 32, "heads": 2, "mlp_width": 32, "layers": 1, "keypoints": 2, "draws": 1, "channels": (16, 16)}
-    network = FlowVla(spec, FlowVlaConfig(localisation_weight=1.0, **tiny))
+    network = FlowVla(spec, FlowVlaConfig(things=1, localisation_weight=1.0, **tiny))
     optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(120):
         train_step(network, two_squares(32, generator), optimiser, generator)
     batch = two_squares(64, torch.Generator().manual_seed(9))
     with torch.inference_mode():
-        found = network.locate(batch.inputs)[:, 0]
+        found = network.locate(batch.inputs)[:, 0, 0]
         swapped = dataclasses.replace(
             batch.inputs, words=torch.where(batch.inputs.words > 0, 3 - batch.inputs.words, 0)
         )
-        other = network.locate(swapped)[:, 0]
-    distance = (found - batch.target_xy[:, 0]).norm(dim=1)
+        other = network.locate(swapped)[:, 0, 0]
+    distance = (found - batch.target_xy[:, 0, 0]).norm(dim=1)
     assert float((distance < 0.15).float().mean()) > 0.85
     # Asked for the other one, it goes elsewhere.
-    assert float(((other - batch.target_xy[:, 0]).norm(dim=1) > 0.2).float().mean()) > 0.85
+    assert float(((other - batch.target_xy[:, 0, 0]).norm(dim=1) > 0.2).float().mean()) > 0.85
 
 
 def test_flow_vla_is_small_with_two_cameras():
@@ -287,7 +294,10 @@ def two_squares(count: int, generator: Any) -> Batch:
     xy = (corners[torch.arange(count), named] + 1.5) / 16.0
     actions = (2.0 * xy[:, None] - 1.0)[..., :1].expand(count, 2, 1)
     return Batch(
-        Inputs(images, torch.zeros(count, 1), words), actions, torch.ones((count, 2), dtype=torch.bool), xy[:, None]
+        Inputs(images, torch.zeros(count, 1), words),
+        actions,
+        torch.ones((count, 2), dtype=torch.bool),
+        xy[:, None, None],
     )
 
 
@@ -372,3 +382,19 @@ def test_spec_is_there_without_torch():
 
 def test_names_of_networks_are_their_own():
     assert all(architecture_class(name).name == name for name in ARCHITECTURES)
+
+
+def test_what_is_not_visible_or_not_known_may_be_nan_in_the_auxiliary_losses():
+    logits = normal(1, 2, 3, 4, 4, seed=3).requires_grad_()
+    xy = torch.rand((1, 2, 3, 2), generator=torch.Generator().manual_seed(0))
+    is_visible = torch.tensor([[[True, False, True], [False, False, True]]])
+    clean = localisation_loss(logits, xy, is_visible)
+    (clean_gradient,) = torch.autograd.grad(clean, logits)
+    dirty = localisation_loss(logits, torch.where(is_visible[..., None], xy, torch.nan), is_visible)
+    (gradient,) = torch.autograd.grad(dirty, logits)
+    assert float(dirty.detach()) == pytest.approx(float(clean.detach()), rel=1e-6)
+    torch.testing.assert_close(gradient, clean_gradient)
+    assert not bool(gradient[~is_visible].any())
+    values = torch.tensor([1.0, torch.nan, 4.0])
+    assert float(counted_mean(values, torch.tensor([True, False, True]))) == 2.5
+    assert float(counted_mean(values, torch.zeros(3, dtype=torch.bool))) == 0.0

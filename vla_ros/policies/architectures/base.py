@@ -58,10 +58,12 @@ class Batch(_Tensors):
         actions: (B, H, d) what was done, normalised.
         is_valid: (B, H) bool, False where an episode ended before the chunk did; those actions count for nothing
             and may be NaN.
-        target_xy: (B, cameras, 2) where in each image the thing meant is, from (0, 0), upper left corner, to (1, 1),
-            lower right; None where nobody knows. Networks without an auxiliary loss ignore it.
-        target_visible: (B, cameras) bool, where `target_xy` counts; None if everywhere.
-        target_pose: (B, k) where that thing is relative to the tool, normalised; None where nobody knows.
+        target_xy: (B, cameras, things, 2) where in each image the things meant are, from (0, 0), upper left corner, to
+            (1, 1), lower right: what the instruction names first, then where that is to go, if anywhere. None where
+            nobody knows; networks without an auxiliary loss ignore it.
+        target_visible: (B, cameras, things) bool, where `target_xy` counts; None if everywhere.
+        target_pose: (B, things, k) where these things are relative to the tool, of size 1; None where nobody knows.
+        target_pose_valid: (B, things) bool, where `target_pose` counts; None if everywhere.
     """
 
     inputs: Inputs
@@ -70,6 +72,7 @@ class Batch(_Tensors):
     target_xy: Tensor | None = None
     target_visible: Tensor | None = None
     target_pose: Tensor | None = None
+    target_pose_valid: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,13 @@ def masked_mean(values: Tensor, is_counted: Tensor) -> Tensor:
     """Mean of (B, H, d) over the counted steps (B, H); 0 if none is, and values not counted may be anything finite."""
     weight = is_counted.to(values.dtype)[..., None]
     return (values * weight).sum() / (weight.sum() * values.shape[-1]).clamp(min=1.0)
+
+
+def counted_mean(values: Tensor, is_counted: Tensor | None) -> Tensor:
+    """Mean over the elements that count (all if None), 0 if none does; those that don't may be anything, NaN too."""
+    if is_counted is None:
+        return values.mean()
+    return torch.where(is_counted, values, 0.0).sum() / is_counted.sum().clamp(min=1)
 
 
 def refuse_prefix(model: Architecture, prefix: ActionPrefix | None) -> None:

@@ -1,9 +1,10 @@
 """A small vision-language-action network: keypoints that the instruction asks for, and actions by flow matching.
 
-Each camera's convolution net is steered by the instruction (FiLM), and the instruction asks its map for some keypoints.
-Of them the network first says where the thing meant is relative to the tool; a transformer then carries noise to
-actions, looking at keypoints, state, instruction and that relative pose. The context is encoded once, in training for
-several draws of noise, at inference for all steps of the integration.
+Each camera's convolution net is steered by the instruction (FiLM), and the instruction asks its map for some keypoints,
+the first of which are the things that it means: what is to be moved, and where to. From all of them the network says
+where these things are relative to the tool; a transformer then carries noise to actions, looking at keypoints, state,
+instruction and the relative poses. The context is encoded once, in training for several draws of noise, at inference
+for all steps of the integration.
 
 Source: flow matching for actions: Black et al. 2024, arXiv 2410.24164, section IV and appendix B (with Beta-distributed
 times; uniform here); prefix: Black et al. 2025, arXiv 2512.05964; FiLM: Perez et al. 2017, arXiv 1709.07871.
@@ -21,6 +22,7 @@ from vla_ros.policies.architectures.base import (
     Architecture,
     Batch,
     Inputs,
+    counted_mean,
     no_prefix,
 )
 from vla_ros.policies.architectures.draws import make_draws
@@ -51,13 +53,14 @@ class FlowVlaConfig:
         heads: of every attention.
         mlp_width: inside of every transformer block.
         layers: of the transformer over actions.
-        keypoints: that the instruction asks for, per camera; the first one is where the thing meant is.
-        target_pose_width: numbers of the predicted relative pose.
+        keypoints: that the instruction asks for, per camera; the first ones are where the things meant are.
+        things: that an instruction means at most.
+        target_pose_width: numbers of each predicted relative pose.
         draws: of noise per example, in training.
         steps: of Euler's method, at inference.
         prefix_steps: longest prefix met in training; shorter chunks have at most all but one step.
-        localisation_weight: of the auxiliary loss on the first keypoint, where `Batch.target_xy` says it.
-        pose_weight: of the auxiliary loss on the relative pose, where `Batch.target_pose` says it.
+        localisation_weight: of the auxiliary loss on the first keypoints, where `Batch.target_xy` says it.
+        pose_weight: of the auxiliary loss on the relative poses, where `Batch.target_pose` says it.
         channels: of every camera's convolution net; each stage halves the image.
     """
 
@@ -66,7 +69,8 @@ class FlowVlaConfig:
     mlp_width: int = 256
     layers: int = 3
     keypoints: int = 4
-    target_pose_width: int = 4
+    things: int = 2
+    target_pose_width: int = 5
     draws: int = 4
     steps: int = 5
     prefix_steps: int = 4
@@ -81,10 +85,13 @@ class FlowVlaConfig:
             mlp_width=self.mlp_width,
             layers=self.layers,
             keypoints=self.keypoints,
+            things=self.things,
             target_pose_width=self.target_pose_width,
             draws=self.draws,
             steps=self.steps,
         )
+        if self.things > self.keypoints:
+            raise ValueError(f"things {self.things} are more than keypoints {self.keypoints}")
         for name in ("prefix_steps", "localisation_weight", "pose_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} is negative")
@@ -96,8 +103,8 @@ class Context:
 
     Attributes:
         tokens: (B, n, width) that the action transformer looks at.
-        logits: (B, cameras, h, w) of every camera's first keypoint.
-        target_pose: (B, target_pose_width) predicted.
+        logits: (B, cameras, things, h, w) of every camera's first keypoints.
+        target_pose: (B, things, target_pose_width) predicted.
     """
 
     tokens: Tensor
@@ -135,7 +142,8 @@ class FlowVla(Architecture):
             losses["localisation"] = localisation_loss(context.logits, batch.target_xy, batch.target_visible)
             total = total + config.localisation_weight * losses["localisation"]
         if batch.target_pose is not None:
-            losses["target_pose"] = (context.target_pose - batch.target_pose).abs().mean()
+            distance = (context.target_pose - batch.target_pose).abs().mean(-1)
+            losses["target_pose"] = counted_mean(distance, batch.target_pose_valid)
             total = total + config.pose_weight * losses["target_pose"]
         return {**losses, "total": total}
 
@@ -150,7 +158,7 @@ class FlowVla(Architecture):
         return with_prefix(integrate(conditioned, noise, self.config.steps), prefix.actions, prefix.count)
 
     def locate(self, inputs: Inputs) -> Tensor:
-        """Where in every image the network sees what is meant, (B, cameras, 2) as `Batch.target_xy`."""
+        """Where in every image the network sees what is meant, (B, cameras, things, 2) as `Batch.target_xy`."""
         return soft_argmax(self.context(inputs).logits)
 
 
@@ -159,7 +167,7 @@ class _ContextEncoder(nn.Module):
 
     def __init__(self, spec: ModelSpec, config: FlowVlaConfig) -> None:
         super().__init__()
-        width, self.keypoints = config.width, config.keypoints
+        width, self.keypoints, self.things = config.width, config.keypoints, config.things
         self.instruction = (
             InstructionEncoder(spec, width, config.heads) if spec.takes_language else _SameQuestion(width)
         )
@@ -170,11 +178,12 @@ class _ContextEncoder(nn.Module):
         self.keypoint_names = nn.Parameter(0.02 * torch.randn(len(spec.images) * config.keypoints, width))
         self.from_state = nn.Linear(spec.state_width, width)
         self.to_pose = nn.Sequential(
-            nn.Linear((len(spec.images) * config.keypoints + 1) * width, width // 2),
+            nn.Linear((len(spec.images) * config.keypoints + 2) * width, width // 2),
             nn.GELU(),
-            nn.Linear(width // 2, config.target_pose_width),
+            nn.Linear(width // 2, config.things * config.target_pose_width),
         )
         self.from_pose = nn.Linear(config.target_pose_width, width)
+        self.thing_names = nn.Parameter(0.02 * torch.randn(config.things, width))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, inputs: Inputs) -> Context:
@@ -182,9 +191,9 @@ class _ContextEncoder(nn.Module):
         found = [self._find(i, image, asked) for i, image in enumerate(inputs.images.unbind(1))]
         keypoints = self.from_keypoint(torch.cat([features for features, _ in found], dim=1)) + self.keypoint_names
         seen = torch.cat([keypoints, self.from_state(inputs.state)[:, None]], dim=1)
-        pose = self.to_pose(seen.flatten(1))
-        tokens = self.norm(torch.cat([seen, asked[:, None], self.from_pose(pose)[:, None]], dim=1))
-        return Context(tokens, torch.stack([logits[:, 0] for _, logits in found], dim=1), pose)
+        pose = self.to_pose(torch.cat([seen.flatten(1), asked], dim=1)).unflatten(1, (self.things, -1))
+        tokens = self.norm(torch.cat([seen, asked[:, None], self.from_pose(pose) + self.thing_names], dim=1))
+        return Context(tokens, torch.stack([logits[:, : self.things] for _, logits in found], dim=1), pose)
 
     def _find(self, camera: int, image: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
         """Features and position (B, keypoints, width + 2) of one camera's keypoints, and their logits (B, k, h, w)."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vla_ros.policies.architectures.base import Inputs
+from vla_ros.policies.architectures.base import Inputs, counted_mean
 from vla_ros.policies.architectures.layers import InstructionEncoder
 from vla_ros.policies.architectures.spec import ModelSpec
 
@@ -105,18 +105,19 @@ def localisation_loss(logits: Tensor, xy: Tensor, is_visible: Tensor | None) -> 
     Cross-entropy against bilinear soft targets plus the L1 distance of the soft argmax, averaged over what is visible.
 
     Args:
-        logits: (B, n, h, w).
-        xy: (B, n, 2) in [0, 1].
-        is_visible: (B, n) bool, None if all are.
+        logits: (..., h, w).
+        xy: (..., 2) in [0, 1]; anything where it isn't visible.
+        is_visible: (...) bool, None if all are.
     """
     height, width = logits.shape[-2:]
+    if is_visible is not None:
+        xy = torch.where(is_visible[..., None], xy, 0.5)
     targets = bilinear_targets(xy, height, width)
     cross_entropy = -(targets.flatten(-2) * logits.flatten(-2).log_softmax(-1)).sum(-1)
     centres = cell_centres(height, width, xy)
     reachable = xy.maximum(centres[0, 0]).minimum(centres[-1, -1])
     distance = (soft_argmax(logits) - reachable).abs().sum(-1)
-    weight = torch.ones_like(distance) if is_visible is None else is_visible.to(distance.dtype)
-    return ((cross_entropy + distance) * weight).sum() / weight.sum().clamp(min=1.0)
+    return counted_mean(cross_entropy + distance, is_visible)
 
 
 class SceneEncoder(nn.Module):
