@@ -571,6 +571,20 @@ def test_unreadable_instruction_never_gives_motion_even_after_a_readable_one(tas
 
 
 @pytest.mark.parametrize(
+    ("task", "named"),
+    [
+        ("put the red block in the bowl", "not 'place'"),
+        ("stack the red block on the blue block", "not 'stack'"),
+        ("reach the yellow block", "no yellow block"),
+        ("pick up the red cylinder", "no red cylinder"),
+    ],
+)
+def test_what_only_a_learned_policy_can_do_is_refused_by_name(task: str, named: str) -> None:
+    with pytest.raises(InstructionError, match=named):
+        ScriptedVisualPolicy(load_contract("tool_delta_visual")).reset(task, 0)
+
+
+@pytest.mark.parametrize(
     ("field_name", "value"),
     [
         ("space", "joint"), ("composition", "tcp"), ("rotation", "quat_xyzw"), ("relative_to", "previous_step"),

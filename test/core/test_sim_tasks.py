@@ -9,7 +9,7 @@ pytest.importorskip("vla_ros.sim.world")  # Not "mujoco": MUJOCO_GL is chosen fi
 
 from vla_ros.errors import InstructionError
 from vla_ros.geometry.se3 import make_pose
-from vla_ros.instruction import Instruction
+from vla_ros.instruction import Instruction, Thing
 from vla_ros.sim.tasks import Judge, Task
 from vla_ros.types import FloatArray
 
@@ -44,7 +44,7 @@ def watch(
 
 
 def test_task_is_read_from_its_instruction() -> None:
-    assert Task.parse("grab the red cube").instruction == Instruction("pick", "red")
+    assert Task.parse("grab the red cube").instruction == Instruction("pick", Thing("red"))
     with pytest.raises(InstructionError):
         Task.parse("grab the cube")
 

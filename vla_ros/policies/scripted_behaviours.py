@@ -28,6 +28,7 @@ from vla_ros.policies.scripted_moves import (
 from vla_ros.policies.scripted_parameters import ScriptedVisualParameters
 from vla_ros.types import FloatArray
 
+SCRIPTED_VERBS = ("reach", "push", "pick")
 _DIRECTIONS = {
     "left": np.array([0.0, 1.0, 0.0]),
     "right": np.array([0.0, -1.0, 0.0]),

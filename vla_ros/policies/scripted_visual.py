@@ -13,13 +13,14 @@ import numpy as np
 
 from vla_ros.config import build
 from vla_ros.contract import Contract
-from vla_ros.errors import ContractError
+from vla_ros.errors import ContractError, InstructionError
 from vla_ros.geometry.rotations import matrix_to_rotvec
 from vla_ros.geometry.se3 import relative_base
-from vla_ros.instruction import COLOURS, Instruction, parse_instruction
+from vla_ros.instruction import Instruction, parse_instruction
 from vla_ros.observation.block_tracker import BlockTracker
+from vla_ros.observation.colour_blobs import HUES
 from vla_ros.policies.base import InferenceContext
-from vla_ros.policies.scripted_behaviours import start_script
+from vla_ros.policies.scripted_behaviours import SCRIPTED_VERBS, start_script
 from vla_ros.policies.scripted_moves import Goal, Script, Situation
 from vla_ros.policies.scripted_parameters import ScriptedVisualParameters
 from vla_ros.policies.tool_plan import MotionLimits, ToolPlan
@@ -75,7 +76,9 @@ class ScriptedVisualPolicy:
         """See `Policy.reset`. The seed changes nothing: there is no chance in this policy."""
         self._instruction, self._script, self._plan, self._goal = None, None, None, None
         self._tracker = self._new_tracker()
-        self._instruction = parse_instruction(task)
+        instruction = parse_instruction(task)
+        _refuse_what_it_cannot(task, instruction)
+        self._instruction = instruction
 
     def infer(self, observation: Observation, context: InferenceContext) -> ActionChunk:
         """See `Policy.infer`. The actions are (horizon_steps, 7): position m, rotation vector rad, opening."""
@@ -92,7 +95,7 @@ class ScriptedVisualPolicy:
         return ActionChunk(self._sample(self._plan, goal.opening, observation), note=note)
 
     def _new_tracker(self) -> BlockTracker:
-        return BlockTracker(COLOURS, self._parameters.block_side_m, self._parameters.table_height_m)
+        return BlockTracker(tuple(HUES), self._parameters.block_side_m, self._parameters.table_height_m)
 
     def _decide(self, instruction: Instruction, observation: Observation) -> tuple[Goal | None, str]:
         situation = Situation(
@@ -141,6 +144,17 @@ class ScriptedVisualPolicy:
         deltas = relative_base(observation.T_base_tcp, np.stack([plan.sample(stamp) for stamp in stamps]))
         openings = np.full((len(stamps), 1), opening)
         return np.concatenate([deltas[:, :3, 3], matrix_to_rotvec(deltas[:, :3, :3]), openings], axis=1)
+
+
+def _refuse_what_it_cannot(task: str, instruction: Instruction) -> None:
+    thing, colours = instruction.thing, ", ".join(HUES)
+    if instruction.verb not in SCRIPTED_VERBS:
+        problem = f"scripted_visual does {', '.join(SCRIPTED_VERBS)}, not {instruction.verb!r}"
+    elif thing.shape != "block" or thing.colour not in HUES:
+        problem = f"scripted_visual knows blocks ({colours}), no {thing}"
+    else:
+        return
+    raise InstructionError(task, problem, "say for example 'pick up the red block', or choose a learned policy")
 
 
 def _idle(note: str) -> ActionChunk:

@@ -6,8 +6,7 @@ import mujoco
 import numpy as np
 
 from vla_ros.geometry.rotations import matrix_to_quat_xyzw
-from vla_ros.instruction import COLOURS
-from vla_ros.sim.placement import BLOCK_SIZE_M, TASK_AREA, block_name
+from vla_ros.sim.placement import BLOCK_COLOURS, BLOCK_NAMES, BLOCK_SIZE_M, TASK_AREA
 from vla_ros.types import FloatArray
 
 # Contact bits: the robot touches the world but never itself.
@@ -87,8 +86,7 @@ def add_room(spec: mujoco.MjSpec, T_world_base: FloatArray, table_height_m: floa
 
 def add_blocks(spec: mujoco.MjSpec) -> None:
     """Adds the three blocks as free bodies; the world puts them in their places at a reset."""
-    for colour in COLOURS:
-        name = block_name(colour)
+    for colour, name in zip(BLOCK_COLOURS, BLOCK_NAMES, strict=True):
         body = spec.worldbody.add_body(name=name)
         body.add_freejoint(name=name)
         body.add_geom(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_ros.instruction import COLOURS
+from vla_ros.instruction import Colour, Thing
 from vla_ros.types import FloatArray
 
 BLOCK_SIZE_M = 0.04
@@ -22,14 +22,9 @@ class TaskArea:
 
 
 TASK_AREA = TaskArea()
-
-
-def block_name(colour: str) -> str:
-    """Name of the block of that colour, as a body and in `World.object_poses`."""
-    return f"block_{colour}"
-
-
-BLOCK_NAMES = tuple(block_name(colour) for colour in COLOURS)
+# Of the setting `blocks`.
+BLOCK_COLOURS: tuple[Colour, ...] = ("red", "green", "blue")
+BLOCK_NAMES = tuple(Thing(colour).name for colour in BLOCK_COLOURS)
 
 
 def draw_placements(seed: int) -> FloatArray:

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 
 from vla_ros.instruction import Direction, Instruction, parse_instruction
-from vla_ros.sim.placement import block_name
 from vla_ros.types import FloatArray
 
 Outcome = Literal["running", "success", "failure"]
@@ -63,7 +62,7 @@ class Judge:
             initial_poses: `World.object_poses` at the start, blocks at rest on the table.
         """
         self._task = task
-        self._named = block_name(task.instruction.colour)
+        self._named = task.instruction.thing.name
         self._initial = {name: T_base_object[:3, 3].copy() for name, T_base_object in initial_poses.items()}
         self._start_s: float | None = None
         self._since_s: float | None = None
