@@ -31,8 +31,14 @@ setup: $(PACKAGE) ## make the environment with ROS, the simulator and vla_ros
 demo: $(PACKAGE) ## run the demonstration; options go in ARGS="..."
 	@$(BIN)/vla-ros demo $(ARGS)
 
+# What has no ROS in it runs on all cores; nodes and launches, one at a time: they share a ROS domain and the clock.
 test: $(PACKAGE) $(DEVELOPMENT) lint ## check style and types, and run the tests; options for pytest go in ARGS="..."
-	@$(BIN)/python -m pytest $(ARGS)
+	@if [ -n "$(strip $(ARGS))" ]; then $(BIN)/python -m pytest $(ARGS); else \
+		status=0; \
+		$(BIN)/python -m pytest -n auto --dist loadfile test/core test/conformance || status=1; \
+		$(BIN)/python -m pytest test/nodes test/launch || status=1; \
+		exit $$status; \
+	fi
 
 # Types are checked from Python 3.11 on: what 3.10 can have of numpy annotates less exactly.
 lint: $(DEVELOPMENT) ## check style and types
