@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,9 +12,12 @@ import numpy as np
 
 from vla_ros.evaluation.differences import StampArray, mean_derivatives
 from vla_ros.files import whole_file
-from vla_ros.types import FloatArray
+from vla_ros.types import FloatArray, MotionState
 
 EpisodeOutcome = Literal["success", "failure", "timeout"]
+
+# Keys of a verdict that name who moves or how, not a limit.
+_NO_LIMITS = frozenset({"source", "chunk", *(state.value for state in MotionState)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +74,7 @@ class EpisodeLog:
         outcome: how it ended.
         duration_s: from `start_ns` to the outcome.
         reason: for a person: why it ended so.
+        limit_hits: how often a limit began to act, by its name.
     """
 
     task: str
@@ -88,6 +92,7 @@ class EpisodeLog:
     outcome: EpisodeOutcome
     duration_s: float
     reason: str = ""
+    limit_hits: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def command_stamps_ns(self) -> StampArray:
@@ -165,6 +170,8 @@ class EpisodeRecorder:
     _blocks: dict[str, list[tuple[int, Sequence[float]]]] = field(default_factory=dict)
     _verdicts: list[VerdictChange] = field(default_factory=list)
     _cameras: dict[str, list[int]] = field(default_factory=dict)
+    _limits: dict[str, int] = field(default_factory=dict)
+    _acting: frozenset[str] = frozenset()
 
     def add_command(self, stamp_ns: int, positions: Sequence[float], velocities: Sequence[float]) -> None:
         """A joint command: nominal time, (j) rad, (j) rad/s."""
@@ -190,6 +197,13 @@ class EpisodeRecorder:
         if not self._verdicts or (self._verdicts[-1].state, self._verdicts[-1].reasons) != (state, reasons):
             self._verdicts.append(VerdictChange(stamp_ns, state, reasons))
 
+    def add_limits(self, names: Iterable[str]) -> None:
+        """The limits that act at present; one is counted where it begins to. That the filter holds is none."""
+        acting = frozenset(names) - _NO_LIMITS
+        for name in acting - self._acting:
+            self._limits[name] = self._limits.get(name, 0) + 1
+        self._acting = acting
+
     def add_image(self, camera: str, stamp_ns: int) -> None:
         """An image arrived."""
         self._cameras.setdefault(camera, []).append(stamp_ns)
@@ -213,4 +227,5 @@ class EpisodeRecorder:
             outcome=outcome,
             duration_s=duration_s,
             reason=reason,
+            limit_hits=dict(self._limits),
         )

@@ -6,14 +6,14 @@ import json
 import logging
 import math
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from rclpy.node import Node
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
-from vla_ros.actions.decode import anchored_poses, decode_joint_chunk, decode_tool_chunk, place_in_time
+from vla_ros.actions.answer import to_wire
 from vla_ros.contract import Contract, Rig, find_mismatches
 from vla_ros.errors import ContractError, VlaRosError
 from vla_ros.nodes import chunk_messages
@@ -25,7 +25,7 @@ from vla_ros.policies.registry import PolicyConfig, load_policy_config, make_pol
 from vla_ros.robots.config import RobotConfig
 from vla_ros.robots.model import RobotModel
 from vla_ros.robots.state_buffer import JointStateBuffer
-from vla_ros.types import ActionChunk, JointChunk, Observation, ToolChunk
+from vla_ros.types import ActionChunk, FloatArray, JointChunk, Observation, ToolChunk
 
 _STATE_TOLERANCE_NS = 50_000_000
 _log = logging.getLogger(__name__)
@@ -161,20 +161,16 @@ class ResidentPolicy:
             self._observed.publish(String(data=json.dumps(values)))
 
     def _publish_chunk(self, chunk: ActionChunk, observation: Observation, now_ns: int) -> None:
-        spec, stamp_ns = self.contract.action, observation.stamp_ns
-        if spec.space == "tool":
-            tool = decode_tool_chunk(chunk, spec, stamp_ns, observation.T_base_tcp, self.name)
-            tool = place_in_time(tool, spec, now_ns)
+        wire, committed = to_wire(chunk, self.contract.action, observation, self._positions_at, now_ns, self.name)
+        if isinstance(wire, ToolChunk):
             frames = self._robot.tcp_frame, self._robot.base_frame
-            self._tool_chunks.publish(chunk_messages.to_tool_chunk_message(tool, *frames))
-            poses = anchored_poses(tool, observation.T_base_tcp)
-            self._committed = replace(tool, frame="absolute", transforms=poses, T_base_anchor=None)
-            return
-        positions = self._states.at(stamp_ns, _STATE_TOLERANCE_NS).positions
-        joint = decode_joint_chunk(chunk, spec, stamp_ns, positions, self.name)
-        joint = place_in_time(joint, spec, now_ns)
-        self._joint_chunks.publish(chunk_messages.to_joint_chunk_message(joint, self._robot.joint_names))
-        self._committed = joint
+            self._tool_chunks.publish(chunk_messages.to_tool_chunk_message(wire, *frames))
+        else:
+            self._joint_chunks.publish(chunk_messages.to_joint_chunk_message(wire, self._robot.joint_names))
+        self._committed = committed
+
+    def _positions_at(self, stamp_ns: int) -> FloatArray:
+        return self._states.at(stamp_ns, _STATE_TOLERANCE_NS).positions
 
     def rest(self) -> None:
         """Nothing of its last answer is executed any more."""
