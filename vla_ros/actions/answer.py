@@ -29,7 +29,7 @@ def to_wire(
         source: name of the policy.
 
     Returns:
-        The chunk to send, and the same in absolute terms: the prefix that the policy is told it has committed itself to.
+        The chunk to send, and the same in absolute terms, as the policy is told what it has committed itself to.
 
     Raises:
         VlaRosError: if it can't be decoded, or is too old.

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from vla_ros.evaluation.differences import mean_derivatives
 from vla_ros.evaluation.episode_log import EpisodeLog, EpisodeOutcome
 from vla_ros.evaluation.limits_judge import judge_limits
 from vla_ros.evaluation.metrics import path_length_m, percentile
+from vla_ros.evaluation.rollout_settings import Attempt
 from vla_ros.robots.model import RobotModel
 
 _RUNNING = "running"
@@ -28,12 +30,14 @@ class ChunkCounts:
         late: of these, that came too late to be executed.
         refused: of these, for another reason.
         unseen: questions that couldn't be asked, because an observation was missing.
+        failed: questions at which the policy raised an error.
     """
 
     sent: int = 0
     late: int = 0
     refused: int = 0
     unseen: int = 0
+    failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class EpisodeFigures:
     Attributes:
         suite: that asked for it.
         seed: of the scene.
+        variant: as in the attempt.
         task: the instruction.
         outcome: how it ended.
         reason: for a person.
@@ -62,6 +67,7 @@ class EpisodeFigures:
 
     suite: str
     seed: int
+    variant: str
     task: str
     outcome: EpisodeOutcome
     reason: str
@@ -79,17 +85,25 @@ class EpisodeFigures:
     video: str = ""
 
     @property
+    def key(self) -> tuple[str, int, str]:
+        """By which episodes of two policies belong together."""
+        return self.suite, self.seed, self.variant
+
+    @property
     def is_success(self) -> bool:
         return self.outcome == "success"
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
         values = dataclasses.asdict(self)
-        return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()}
+        return {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in values.items()
+        }
 
 
 def episode_figures(
-    suite: str,
+    attempt: Attempt,
     log: EpisodeLog,
     model: RobotModel,
     chunks: ChunkCounts,
@@ -100,7 +114,7 @@ def episode_figures(
     """The figures of an episode.
 
     Args:
-        suite: that asked for it.
+        attempt: at what.
         log: what was heard.
         model: of the arm.
         chunks: what became of the policy's answers.
@@ -114,8 +128,9 @@ def episode_figures(
     jerk = jerk[np.isfinite(jerk).all(axis=1)]
     states = [verdict.state for verdict in log.verdicts]
     return EpisodeFigures(
-        suite=suite,
-        seed=log.seed,
+        suite=attempt.suite,
+        seed=attempt.seed,
+        variant=attempt.variant,
         task=log.task,
         outcome=log.outcome,
         reason=log.reason,
@@ -126,7 +141,7 @@ def episode_figures(
         peak_jerk_fraction=report.peak_jerk_fraction,
         limit_violations=report.violation_count,
         limit_hits=dict(sorted(log.limit_hits.items())),
-        holds=sum(before == _RUNNING != after for before, after in zip(states, states[1:], strict=False)),
+        holds=sum(before == _RUNNING != after for before, after in pairwise(states)),
         chunks=chunks,
         age_ms=_median_ms(ages_s),
         infer_ms=_median_ms(infer_s),

@@ -1,4 +1,4 @@
-"""What a policy sees in a rollout within one process: the rules of online, over frames that are drawn when looked at."""
+"""What a policy sees in a rollout within one process: by the rules of online, of frames drawn when looked at."""
 
 from __future__ import annotations
 

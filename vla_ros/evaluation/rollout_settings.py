@@ -71,9 +71,16 @@ class Attempt:
         seed: of the scene.
         task: the instruction, as the policy is told.
         needed: the instruction that the scene is drawn for; another one than `task` where the words were changed.
+        variant: tells attempts of one suite and seed apart; empty for the plain one.
     """
 
     suite: str
     seed: int
     task: str
     needed: str
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """For files: `pick-0003`, `pick-0003-swapped`."""
+        return f"{self.suite}-{self.seed:04d}" + (f"-{self.variant}" if self.variant else "")

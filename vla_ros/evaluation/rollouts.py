@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from vla_ros.actions.answer import to_wire
 from vla_ros.contract import Contract, Rig, find_mismatches, load_rig
-from vla_ros.errors import ChunkError, ContractError, InstructionError, SensorError, VlaRosError
+from vla_ros.errors import ChunkError, ContractError, InstructionError, SensorError
 from vla_ros.evaluation.displacement import displace_camera
 from vla_ros.evaluation.episode_log import EpisodeOutcome, EpisodeRecorder
 from vla_ros.evaluation.figures import ChunkCounts, EpisodeFigures, episode_figures
@@ -26,7 +25,7 @@ from vla_ros.robots.config import load_robot
 from vla_ros.sim.cameras import CameraRenderer
 from vla_ros.sim.tasks import Judge, Task
 from vla_ros.sim.world import World
-from vla_ros.types import FloatArray, Intervention, JointChunk, RobotState, ToolChunk, Verdict
+from vla_ros.types import Intervention, JointChunk, RobotState, ToolChunk, Verdict
 
 _NS = 1e-9
 _STATE_TOLERANCE_NS = 50_000_000
@@ -49,12 +48,14 @@ class _Dialogue:
     late: int = 0
     refused: int = 0
     unseen: int = 0
+    failed: int = 0
+    failure: str = ""
     ages_s: list[float] = field(default_factory=list)
     infer_s: list[float] = field(default_factory=list)
 
     @property
     def counts(self) -> ChunkCounts:
-        return ChunkCounts(self.sent, self.late, self.refused, self.unseen)
+        return ChunkCounts(self.sent, self.late, self.refused, self.unseen, self.failed)
 
 
 class Rollouts:
@@ -162,10 +163,11 @@ class _Episode:
         duration_s = (cell.now_ns - self._start_ns) * _NS
         is_late = outcome == "failure" and duration_s > self._settings.time_limit_s
         ended: EpisodeOutcome = "timeout" if is_late else ("success" if outcome == "success" else "failure")
-        log = self._recorder.finish(ended, duration_s, f"{judge.reason}{begin_error}")
+        failure = f"; the policy failed {dialogue.failed} times: {dialogue.failure}" if dialogue.failed else ""
+        log = self._recorder.finish(ended, duration_s, f"{judge.reason}{begin_error}{failure}")
         video = "" if self._film is None else self._film.finish(ended)
         return episode_figures(
-            self._attempt.suite, log, cell.model, dialogue.counts, dialogue.ages_s, dialogue.infer_s, video
+            self._attempt, log, cell.model, dialogue.counts, dialogue.ages_s, dialogue.infer_s, video
         )
 
     def _begin_task(self) -> str:
@@ -205,7 +207,14 @@ class _Episode:
         dialogue.asked_ns = seen_ns
         steps = self._contract.action.steps_within(self._period_ns * _NS)
         began_s = time.perf_counter()
-        chunk = self._policy.infer(observation, InferenceContext(self._expected_s, steps, dialogue.committed))
+        context = InferenceContext(self._expected_s, steps, dialogue.committed)
+        try:
+            chunk = self._policy.infer(observation, context)
+        # A policy is other people's code: whatever it raises, the arm goes on, and the next observation is tried.
+        except Exception as error:
+            dialogue.failed += 1
+            dialogue.failure = f"{type(error).__name__}: {error}"
+            return
         dialogue.infer_s.append(time.perf_counter() - began_s)
         if self._film is not None:
             self._film.add(self._observations.drawn(seen_ns), (seen_ns - self._start_ns) * _NS, chunk.note)
@@ -249,7 +258,7 @@ class _Episode:
         if measured.stamp_ns < self._start_ns:
             return
         for stamp_ns, command in ticks:
-            recorder.add_command(stamp_ns, command.positions, command.velocities)
+            recorder.add_command(stamp_ns, command.positions.tolist(), command.velocities.tolist())
         self._note(verdict, acted, measured.stamp_ns)
         if self._tick % _LOGGED_EVERY == 0:
             recorder.add_truth(cell.now_ns, cell.tcp_pose()[:3, 3].tolist(), {})

@@ -74,9 +74,8 @@ class SimulatedCell:
             The commands that left in it with their stamps, the filter's verdict, and what acted in the controller.
         """
         _, verdict, acted = self.path.step(self.now_ns, measured)
-        sending, ticks = self.path.sending, ()
+        sending = self.path.sending
         if sending is not None:
-            ticks = sending.ticks  # type: ignore[assignment]
             self._apply(sending.content)
             opening = sending.ticks[-1][1].gripper_opening if sending.ticks else None
             if self.has_gripper and opening is not None:
@@ -84,7 +83,7 @@ class SimulatedCell:
                 self.world.set_gripper_command(opening)
         self.world.step(self._steps)
         self.now_ns += self.period_ns
-        return ticks, verdict, acted
+        return () if sending is None else sending.ticks, verdict, acted
 
     def tcp_pose(self) -> FloatArray:
         """Ground truth: T_base_tcp (4, 4)."""

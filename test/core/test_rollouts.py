@@ -1,0 +1,139 @@
+"""Rollouts in one process: the same seed is the same episode, latencies are what was asked for, and suites are fair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("vla_ros.sim.world")  # Not "mujoco": MUJOCO_GL is chosen first.
+
+from vla_ros.errors import UnknownNameError, VlaRosError
+from vla_ros.evaluation.displacement import draw_direction
+from vla_ros.evaluation.figures import EpisodeFigures
+from vla_ros.evaluation.parallel_rollouts import run_attempts
+from vla_ros.evaluation.rollout_settings import Attempt, Latency, RolloutSettings
+from vla_ros.evaluation.rollouts import Rollouts
+from vla_ros.evaluation.task_suites import SWAPPED, draw_attempts, find_suites
+from vla_ros.instruction import parse_instruction
+from vla_ros.policies.registry import load_policy_config
+
+pytestmark = pytest.mark.sim
+
+SETTINGS = RolloutSettings("panda", "panda_table", load_policy_config("scripted_visual"), time_limit_s=8.0)
+REACH = Attempt("reach", 0, "reach the red block", "reach the red block")
+
+
+@pytest.fixture(scope="module")
+def rollouts() -> Iterator[Rollouts]:
+    with Rollouts(SETTINGS) as made:
+        yield made
+
+
+def without_clock(figures: EpisodeFigures) -> EpisodeFigures:
+    """All but what a clock measured."""
+    return replace(figures, infer_ms=None)
+
+
+def test_scripted_policy_reaches_and_the_same_seed_is_the_same_episode_to_the_bit(rollouts: Rollouts) -> None:
+    first = rollouts.run(REACH)
+    assert first.outcome == "success"
+    assert first.limit_violations == 0
+    assert first.chunks.sent > 10
+    assert first.chunks.late == first.chunks.refused == first.chunks.unseen == first.chunks.failed == 0
+    other = rollouts.run(replace(REACH, seed=1))
+    assert without_clock(rollouts.run(REACH)) == without_clock(first)
+    assert other.path_length_m != first.path_length_m
+
+
+def test_a_process_of_its_own_gives_the_same_figures(rollouts: Rollouts) -> None:
+    shown: list[float] = []
+    (alone,) = run_attempts(SETTINGS, [REACH], jobs=2, progress=shown.append)
+    assert without_clock(alone) == without_clock(rollouts.run(REACH))
+    assert shown == [1.0]
+
+
+def test_answers_are_as_old_as_the_latency_says() -> None:
+    """An image is at least camera_s old when it is asked about, and at most a period of the camera more."""
+    latency = Latency(camera_s=0.03, answer_s=0.02, extra_s=0.2)
+    with Rollouts(replace(SETTINGS, latency=latency)) as slow:
+        figures = slow.run(REACH)
+    assert figures.age_ms is not None
+    assert 250.0 <= figures.age_ms <= 250.0 + 1e3 / 20.0 + 8.0
+    # It answers every 0.2 s instead of every 0.125 s, and yet gets there.
+    assert figures.outcome == "success"
+    assert figures.chunks.sent <= figures.time_s / 0.2 + 1
+
+
+def test_a_blind_policy_does_nothing_and_is_a_timeout() -> None:
+    with Rollouts(replace(SETTINGS, is_blind=True, time_limit_s=0.6)) as blind:
+        figures = blind.run(REACH)
+    assert (figures.outcome, figures.chunks.sent) == ("timeout", 0)
+    assert figures.path_length_m < 1e-3
+
+
+def test_words_that_the_policy_refuses_are_a_failure_with_its_reason(rollouts: Rollouts) -> None:
+    class Refusing:
+        contract = rollouts._contract
+
+        def reset(self, task: str, seed: int) -> None:
+            parse_instruction("juggle")
+
+    before, rollouts._policy = rollouts._policy, Refusing()  # type: ignore[assignment]
+    try:
+        figures = rollouts.run(REACH)
+    finally:
+        rollouts._policy = before
+    assert figures.outcome == "timeout"
+    assert "refused the task" in figures.reason
+
+
+def test_a_displaced_camera_is_moved_by_so_much_and_back() -> None:
+    with Rollouts(replace(SETTINGS, camera_offset_m=0.08, time_limit_s=0.1)) as moved:
+        camera = moved.world.scene.model.camera("base")
+        mount = np.array([1.18, 0.0, 0.74])
+        for seed in range(3):
+            moved.run(replace(REACH, seed=seed))
+            assert np.linalg.norm(camera.pos - mount) == pytest.approx(0.08)
+            np.testing.assert_allclose(camera.pos - mount, 0.08 * draw_direction(seed), atol=1e-12)
+
+
+def test_suites_ask_the_same_at_a_seed_and_a_swap_names_another_thing_of_the_scene() -> None:
+    for suite in find_suites("all", "blocks"):
+        attempts = draw_attempts(suite, "blocks", range(40), with_swap=True)
+        assert attempts == draw_attempts(suite, "blocks", range(40), with_swap=True)
+        plain, swapped = attempts[::2], attempts[1::2]
+        assert {one.variant for one in swapped} == {SWAPPED}
+        for one, other in zip(plain, swapped, strict=True):
+            said, meant = parse_instruction(one.task), parse_instruction(one.needed)
+            assert said == meant
+            named = parse_instruction(other.task)
+            assert named.thing != meant.thing
+            assert (named.verb, named.direction) == (meant.verb, meant.direction)
+            assert one.needed == other.needed
+        assert len({parse_instruction(one.task).thing for one in plain}) == 3
+        assert len({one.task for one in plain}) > 8
+
+
+def test_held_out_wordings_mean_the_same_in_other_words() -> None:
+    known = draw_attempts("pick", "blocks", range(30))
+    held_out = draw_attempts("pick", "blocks", range(30), held_out=True)
+    for one, other in zip(known, held_out, strict=True):
+        assert one.needed == other.needed
+        assert parse_instruction(one.task) == parse_instruction(other.task)
+        assert one.task != other.task
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"), [("juggle", "blocks"), ("pick", "garden"), ("stack", "blocks"), (" ,", "blocks")]
+)
+def test_suites_that_there_are_not_are_refused(text: str, setting: str) -> None:
+    with pytest.raises((UnknownNameError, VlaRosError)):
+        find_suites(text, setting)
+
+
+def test_latency_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="answer_s"):
+        Latency(answer_s=-0.1)

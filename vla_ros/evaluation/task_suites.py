@@ -1,0 +1,103 @@
+"""What is asked at a seed: the five verbs as suites, their wordings, and the same scene with another object named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from vla_ros.errors import UnknownNameError, VlaRosError
+from vla_ros.evaluation.rollout_settings import Attempt
+from vla_ros.instruction import DIRECTIONS, VERBS, Direction, Instruction, Thing, Verb, instruction_texts
+
+SUITES: tuple[Verb, ...] = VERBS
+SETTINGS = ("blocks",)
+SWAPPED = "swapped"
+"""Variant of an attempt at which the same scene is given another object's name."""
+
+# The three blocks of the setting `blocks`, and what can be done with them.
+_BLOCKS = tuple(Thing(colour, "block") for colour in ("red", "green", "blue"))
+_BLOCK_VERBS: tuple[Verb, ...] = ("reach", "push", "pick")
+# Streams of chance, so that what is asked, in which words and about which other object don't hang together.
+_TASK, _WORDS, _SWAP = 0x7A5, 0x30D, 0x5A9
+
+
+def find_suites(text: str, setting: str) -> tuple[Verb, ...]:
+    """The suites of a list with commas; `all` for every one that the setting has.
+
+    Raises:
+        UnknownNameError: for a suite or setting that isn't known.
+        VlaRosError: for one that the setting has not.
+    """
+    if setting not in SETTINGS:
+        raise UnknownNameError("setting", setting, SETTINGS)
+    possible = SUITES if setting == "varied" else _BLOCK_VERBS
+    if text == "all":
+        return possible
+    found = []
+    for word in filter(None, map(str.strip, text.split(","))):
+        verb = next((verb for verb in SUITES if verb == word), None)
+        if verb is None:
+            raise UnknownNameError("suite", word, (*SUITES, "all"))
+        if verb not in possible:
+            raise VlaRosError(
+                f"suite {word} needs --setting varied: there is no bowl and nothing to stack in {setting}"
+            )
+        found.append(verb)
+    if not found:
+        raise VlaRosError(f"--task {text!r} names no suite; give one of {', '.join(SUITES)}, or all")
+    return tuple(found)
+
+
+def draw_attempts(
+    suite: Verb, setting: str, seeds: Iterable[int], *, held_out: bool = False, with_swap: bool = False
+) -> list[Attempt]:
+    """What a suite asks for at seeds, the same whoever is asked.
+
+    Args:
+        suite: the verb.
+        setting: of the scenes.
+        seeds: one scene each.
+        held_out: in wordings that no policy was trained on.
+        with_swap: each scene a second time, with another of its objects named.
+    """
+    attempts = []
+    for seed in seeds:
+        needed = draw_instruction(suite, setting, seed)
+        attempts.append(Attempt(suite, seed, _word(needed, seed, held_out), str(needed)))
+        if with_swap:
+            other = swap_thing(needed, scene_things(setting, seed, needed), seed)
+            attempts.append(Attempt(suite, seed, _word(other, seed, held_out), str(needed), SWAPPED))
+    return attempts
+
+
+def draw_instruction(suite: Verb, setting: str, seed: int) -> Instruction:
+    """What is asked at a seed."""
+    rng = np.random.default_rng([seed, _TASK])
+    thing = _BLOCKS[int(rng.integers(len(_BLOCKS)))]
+    direction: Direction | None = DIRECTIONS[int(rng.integers(len(DIRECTIONS)))] if suite == "push" else None
+    return Instruction(suite, thing, direction)
+
+
+def scene_things(setting: str, seed: int, needed: Instruction) -> tuple[Thing, ...]:
+    """What can be named in the scene of a seed that holds what an instruction needs."""
+    return _BLOCKS
+
+
+def swap_thing(instruction: Instruction, things: Iterable[Thing], seed: int) -> Instruction:
+    """The same with another of the things that are there, neither the one named nor the destination.
+
+    Raises:
+        VlaRosError: if there is no other.
+    """
+    others = [thing for thing in things if thing not in (instruction.thing, instruction.destination)]
+    if not others:
+        raise VlaRosError(f"the scene of seed {seed} has nothing else than {instruction} names")
+    rng = np.random.default_rng([seed, _SWAP])
+    return replace(instruction, thing=others[int(rng.integers(len(others)))])
+
+
+def _word(instruction: Instruction, seed: int, held_out: bool) -> str:
+    texts = instruction_texts(instruction, held_out)
+    return texts[int(np.random.default_rng([seed, _WORDS]).integers(len(texts)))]
