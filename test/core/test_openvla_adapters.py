@@ -17,9 +17,10 @@ pytest.importorskip("tokenizers")
 from torch import Tensor
 
 from vla_ros.errors import ConfigError, UnknownNameError
-from vla_ros.policies.openvla.adapters import Adapters, merge_adapter
+from vla_ros.policies.openvla.adapters import Adapters
 from vla_ros.policies.openvla.checkpoint import Checkpoint, load_model, read_checkpoint
 from vla_ros.policies.openvla.lora import read_adapter
+from vla_ros.policies.openvla.merging import merge_adapter
 from vla_ros.policies.openvla.model import OpenVLA
 from vla_ros.policies.openvla.small import SMALL, make_small_adapter, make_small_checkpoint
 

@@ -44,7 +44,8 @@ class PolicyConfig:
             `config`.
         rate_hz: how often it is asked for a chunk.
         seed: of its own randomness.
-        parameters: given to its factory. A `checkpoint` among them is a path as above, or what its kind makes of it.
+        parameters: given to its factory. A `checkpoint` and `adapters` among them are paths as above, or what its kind
+            makes of them.
     """
 
     name: str
@@ -83,6 +84,9 @@ def load_policy_config(name: str) -> PolicyConfig:
     parameters = dict(config.parameters)
     if isinstance(parameters.get("checkpoint"), str):
         parameters["checkpoint"] = _place(parameters["checkpoint"], path.parent)
+    if isinstance(parameters.get("adapters"), dict):
+        adapters = parameters["adapters"].items()
+        parameters["adapters"] = {name: _place(str(given), path.parent) for name, given in adapters}
     contract = _place(config.contract, path.parent) if config.contract.endswith((".yaml", ".yml")) else config.contract
     return replace(config, contract=contract, parameters=parameters)
 

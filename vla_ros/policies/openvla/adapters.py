@@ -1,24 +1,77 @@
-"""Adapters of one loaded model: several at once, switched by name in no time, or merged into a checkpoint on disk."""
+"""Adapters of one loaded model: several at once, switched by name in no time, one of them trained if need be."""
 
 from __future__ import annotations
 
-import shutil
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from vla_ros.errors import ConfigError, UnknownNameError
-from vla_ros.policies.openvla.checkpoint import Checkpoint
-from vla_ros.policies.openvla.lora import add_to, for_checkpoint, for_model, read_adapter
+from vla_ros.policies.openvla.lora import LoraAdapter, LowRank, for_model, read_adapter
 from vla_ros.policies.openvla.model import OpenVLA
+from vla_ros.policies.openvla.weights import stored_linears, unused_modules
+
+ALL_LINEAR = "all-linear"
+
+
+@dataclass(frozen=True)
+class LoraShape:
+    """What a new adapter is like; the defaults are those of OpenVLA's fine-tuning.
+
+    Attributes:
+        rank: of each layer's change.
+        alpha: the change is multiplied by alpha / rank.
+        dropout: part of a layer's inputs that the change doesn't see in training.
+        targets: the layers: `all-linear` for all but the head, the beginning of a name (`language_model`), or its end
+            (`q_proj`).
+        use_rslora: alpha / sqrt(rank) instead.
+    """
+
+    rank: int = 32
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = (ALL_LINEAR,)
+    use_rslora: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"rank {self.rank} isn't positive")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout {self.dropout} isn't in [0, 1)")
+        if not 0.0 < self.alpha < math.inf:
+            raise ValueError(f"alpha {self.alpha} isn't positive and finite")
+
+
+def find_targets(model: OpenVLA, wanted: Iterable[str]) -> list[str]:
+    """Names of the linear layers that are meant, of those whose output matters, without the head's.
+
+    Args:
+        model: whose layers.
+        wanted: see `LoraShape.targets`.
+
+    Raises:
+        ConfigError: for one that means no layer.
+    """
+    known = [ours for parts in stored_linears(model.config).values() for ours, _ in parts]
+    unused = unused_modules(model.config)
+    names = sorted(name for name in known if name != "language_model.lm_head" and not name.startswith(unused))
+    found: set[str] = set()
+    for word in wanted:
+        meant = [name for name in names if word == ALL_LINEAR or f".{name}".endswith(f".{word}")]
+        meant += [name for name in names if name.startswith(f"{word}.")]
+        if not meant:
+            kinds = ", ".join(sorted({name.rpartition(".")[2] for name in names}))
+            raise ConfigError(f"lora targets: {word}", "is no linear layer", f"known: {ALL_LINEAR}, {kinds}")
+        found |= set(meant)
+    return sorted(found)
 
 
 class Adapters:
@@ -49,12 +102,9 @@ class Adapters:
             ConfigError: if it can't be read or isn't this model's, the name is taken or has a dot, or the model is
             quantised already.
         """
-        if name in self._names or "." in name or not name:
-            raise ConfigError(str(folder), f"adapter name {name!r} is taken, empty or has a dot", "choose another one")
+        self._check_name(name, str(folder))
         adapter = read_adapter(folder, self._model.config)
         changes = for_model(adapter, self._model.config)
-        if not all(isinstance(self._model.get_submodule(key), (nn.Linear, LoraLayer)) for key in changes):
-            raise ConfigError(str(folder), "the model's weights are quantised", "load adapters first, then quantise")
         settings = LoraConfig(
             r=adapter.rank,
             # peft's annotation says int, its arithmetic takes any number, as its own files have.
@@ -63,21 +113,69 @@ class Adapters:
             target_modules=sorted(changes),
             lora_dropout=0.0,
         )
-        with warnings.catch_warnings():
-            # peft warns of a second adapter, which is what is meant.
-            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-            inject_adapter_in_model(settings, self._model, adapter_name=name)
-        wrapped = {key: layer for key, layer in self._layers().items() if name in layer.lora_A}
-        if wrapped.keys() != changes.keys():
-            differing = sorted(wrapped.keys() ^ changes.keys())
-            raise ConfigError(str(folder), f"peft put it elsewhere: {', '.join(differing[:4])}", "report this as a bug")
+        self._inject(name, settings, changes, str(folder))
         with torch.no_grad():
-            for key, layer in wrapped.items():
+            for key, layer in self._layers_of(name).items():
                 layer.lora_A.get_parameter(f"{name}.weight").copy_(changes[key].A)
                 layer.lora_B.get_parameter(f"{name}.weight").copy_(changes[key].B)
-        self._model.eval()
-        self._names.append(name)
-        self.use(self._active)
+
+    def add(self, name: str, shape: LoraShape, seed: int) -> None:
+        """Makes a new adapter, which changes nothing yet (B is zero); what is in use stays in use.
+
+        Args:
+            name: of it.
+            shape: of it.
+            seed: of A, normal with standard deviation 1 / rank as in OpenVLA's fine-tuning.
+
+        Raises:
+            ConfigError: if the name is taken or has a dot, no layer is meant, or the model is quantised already.
+        """
+        self._check_name(name, f"adapter {name}")
+        targets = find_targets(self._model, shape.targets)
+        settings = LoraConfig(
+            r=shape.rank,
+            lora_alpha=cast("int", shape.alpha),
+            use_rslora=shape.use_rslora,
+            target_modules=targets,
+            lora_dropout=shape.dropout,
+            init_lora_weights="gaussian",
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self._inject(name, settings, targets, f"adapter {name}")
+
+    def train(self, name: str) -> list[nn.Parameter]:
+        """Puts an adapter into use and makes its weights, in single precision, the model's only trainable ones.
+
+        Returns:
+            Those weights.
+
+        Raises:
+            UnknownNameError: for a name that wasn't loaded or added.
+        """
+        self.use(name)
+        found = []
+        for layer in self._layers_of(name).values():
+            for side in _sides(layer):
+                weight = side.to(torch.float32).get_parameter(f"{name}.weight")
+                weight.requires_grad_(True)
+                found.append(weight)
+        return found
+
+    def read(self, name: str) -> LoraAdapter:
+        """An adapter as it is now, on the CPU.
+
+        Raises:
+            UnknownNameError: for a name that wasn't loaded or added.
+        """
+        self._check_known(name)
+        layers = self._layers_of(name)
+        one = next(iter(layers.values()))
+        changes = {
+            key: LowRank(*(side.get_parameter(f"{name}.weight").detach().cpu().clone() for side in _sides(layer)))
+            for key, layer in layers.items()
+        }
+        return LoraAdapter(one.r[name], float(one.lora_alpha[name]), bool(one.use_rslora.get(name)), changes)
 
     def use(self, name: str | None) -> None:
         """Puts an adapter into use, or with None the base alone.
@@ -85,8 +183,8 @@ class Adapters:
         Raises:
             UnknownNameError: for a name that wasn't loaded.
         """
-        if name is not None and name not in self._names:
-            raise UnknownNameError("adapter", name, self._names)
+        if name is not None:
+            self._check_known(name)
         for layer in self._layers().values():
             if name is not None:
                 layer.set_adapter([name])
@@ -95,45 +193,35 @@ class Adapters:
         self._model.requires_grad_(False)
         self._active = name
 
+    def _inject(self, name: str, settings: LoraConfig, wanted: Iterable[str], where: str) -> None:
+        wanted = set(wanted)
+        if not all(isinstance(self._model.get_submodule(key), (nn.Linear, LoraLayer)) for key in wanted):
+            raise ConfigError(where, "the model's weights are quantised", "load adapters first, then quantise")
+        with warnings.catch_warnings():
+            # peft warns of a second adapter, which is what is meant.
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+            inject_adapter_in_model(settings, self._model, adapter_name=name)
+        differing = sorted(self._layers_of(name).keys() ^ wanted)
+        if differing:
+            raise ConfigError(where, f"peft put it elsewhere: {', '.join(differing[:4])}", "report this as a bug")
+        self._model.eval()
+        self._names.append(name)
+        self.use(self._active)
+
+    def _check_name(self, name: str, where: str) -> None:
+        if name in self._names or "." in name or not name:
+            raise ConfigError(where, f"adapter name {name!r} is taken, empty or has a dot", "choose another one")
+
+    def _check_known(self, name: str) -> None:
+        if name not in self._names:
+            raise UnknownNameError("adapter", name, self._names)
+
+    def _layers_of(self, name: str) -> dict[str, LoraLayer]:
+        return {key: layer for key, layer in self._layers().items() if name in layer.lora_A}
+
     def _layers(self) -> dict[str, LoraLayer]:
         return {key: module for key, module in self._model.named_modules() if isinstance(module, LoraLayer)}
 
 
-def merge_adapter(
-    checkpoint: Checkpoint, adapter: Path | str, target: Path | str, on_progress: Callable[[float], None] | None = None
-) -> Path:
-    """Writes a checkpoint in the hub's layout, with the same files, whose weights have an adapter added.
-
-    A shard at a time is held in memory. Tensors that the adapter leaves alone are copied bit for bit.
-
-    Args:
-        checkpoint: the base.
-        adapter: folder of the adapter.
-        target: folder to make; it must not exist or be empty.
-        on_progress: called with the part that is done, up to 1.
-
-    Raises:
-        ConfigError: if the adapter doesn't fit, or the target has something in it.
-    """
-    target = Path(target).expanduser()
-    if target.exists() and any(target.iterdir()):
-        raise ConfigError(str(target), "isn't empty", "give a new folder")
-    read = read_adapter(adapter, checkpoint.config)
-    changes = for_checkpoint(read, checkpoint.config)
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(checkpoint.folder.iterdir()):
-        if path.is_file() and path.name not in checkpoint.shards and path.suffix in _DESCRIPTIONS:
-            shutil.copy2(path, target / path.name)
-    for done, (file, names) in enumerate(checkpoint.shards.items(), start=1):
-        with safe_open(checkpoint.folder / file, framework="pt") as shard:
-            tensors = {name: shard.get_tensor(name) for name in names}
-            metadata = shard.metadata() or {"format": "pt"}
-        merged = {name: add_to(value, changes[name], read.scale) for name, value in tensors.items() if name in changes}
-        save_file(tensors | merged, target / file, metadata=metadata)
-        if on_progress is not None:
-            on_progress(done / len(checkpoint.shards))
-    return target
-
-
-# What describes a checkpoint beside its weights; code of it (*.py) isn't taken along, since nothing here runs it.
-_DESCRIPTIONS = (".json", ".model", ".txt", ".md")
+def _sides(layer: LoraLayer) -> tuple[nn.Module, nn.Module]:
+    return layer.lora_A, layer.lora_B

@@ -6,13 +6,14 @@ this model does (transformers' names). Both are understood; either can be put in
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vla_ros.errors import ConfigError
@@ -102,6 +103,24 @@ def read_settings(folder: Path | str) -> tuple[int, float, bool]:
     if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, (int, float)):
         raise ConfigError(f"{where}: r, lora_alpha", f"are {rank!r} and {alpha!r}", "they have to be numbers")
     return rank, float(alpha), bool(settings.get("use_rslora"))
+
+
+def write_adapter(folder: Path, adapter: LoraAdapter, base: str, dropout: float = 0.0) -> None:
+    """Writes peft's two files, which peft itself and `read_adapter` read.
+
+    Args:
+        folder: which is there already.
+        adapter: its layers by our names.
+        base: the model that it is for, for people.
+        dropout: with which it was trained.
+    """
+    sides = {f"{_PREFIX}{name}": change for name, change in adapter.layers.items()}
+    tensors = {f"{at}.lora_A.weight": change.A for at, change in sides.items()}
+    tensors |= {f"{at}.lora_B.weight": change.B for at, change in sides.items()}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS_FILE, {"format": "pt"})
+    settings = {"r": adapter.rank, "lora_alpha": adapter.alpha, "use_rslora": adapter.use_rslora, **_PLAIN}
+    more = {"lora_dropout": dropout, "base_model_name_or_path": base, "target_modules": sorted(adapter.layers)}
+    (folder / CONFIG_FILE).write_text(json.dumps(settings | more, indent=1) + "\n", encoding="utf-8")
 
 
 def find_weights(folder: Path | str) -> Path:

@@ -96,6 +96,14 @@ class OpenVLA(nn.Module):
         words = self.language_model.model.embed_tokens(input_ids)
         return torch.cat([words[:, :1], patches, words[:, 1:]], dim=1)
 
+    def hidden(self, pixel_values: Tensor, input_ids: Tensor) -> Tensor:
+        """(B, patches + n, width) what the head makes logits of, at every place. See `embed`.
+
+        Of what follows a place nothing is seen there, so that prompts may be filled up at their ends.
+        """
+        embeddings = self.embed(pixel_values, input_ids)
+        return self.language_model.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+
     def forward(self, pixel_values: Tensor, input_ids: Tensor) -> Tensor:
         """(B, patches + n, vocabulary) logits of the next token at every place. See `embed`."""
         return self.language_model(inputs_embeds=self.embed(pixel_values, input_ids), use_cache=False).logits

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vla_ros.config import build
 from vla_ros.contract import Contract, NormalisationSpec
-from vla_ros.errors import ChunkError, ConfigError, ContractError, MissingDependencyError, UnknownNameError
+from vla_ros.errors import (
+    ChunkError,
+    ConfigError,
+    ContractError,
+    MissingDependencyError,
+    UnknownNameError,
+    VlaRosError,
+)
 from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.normalisation import Normaliser, Statistics
 from vla_ros.policies.openvla.parameters import OpenVLAParameters, check_contract
@@ -23,6 +31,7 @@ try:
     from vla_ros.policies.device import find_device
     from vla_ros.policies.openvla.adapters import Adapters
     from vla_ros.policies.openvla.checkpoint import Checkpoint, find_dtype, load_model, read_checkpoint, read_json
+    from vla_ros.policies.openvla.fine_tuned import check_meaning, read_norm_stats
     from vla_ros.policies.openvla.lora import find_weights, read_settings
     from vla_ros.policies.openvla.preprocessing import ImagePreprocessor, PromptEncoder, parse_preprocessor
     from vla_ros.policies.openvla.quantisation import find_scheme, quantise
@@ -56,7 +65,7 @@ class OpenVLAPolicy:
     ) -> None:
         self.contract = contract
         known = _read(contract, parameters)
-        checkpoint, self._image, self._normaliser = known.checkpoint, known.image, known.normaliser
+        checkpoint, self._image, self._normalisers = known.checkpoint, known.image, known.normalisers
         self._encoder, self._preprocess = known.encoder, known.preprocess
         self._bins = VocabularyBins(checkpoint.config.action_vocabulary)
         self._longest = checkpoint.config.language.max_positions - checkpoint.config.patches - _ACTION_WIDTH
@@ -89,8 +98,15 @@ class OpenVLAPolicy:
 
         Raises:
             UnknownNameError: for a name that isn't loaded.
+            VlaRosError: for one, or the base, of whose actions it isn't known what they mean; the text says why.
         """
+        if name is not None and name not in self._adapters.names:
+            raise UnknownNameError("adapter", name, self._adapters.names)
+        normaliser = self._normalisers[name]
+        if isinstance(normaliser, VlaRosError):
+            raise normaliser
         self._adapters.use(name)
+        self._normaliser = normaliser
 
     def reset(self, task: str, seed: int) -> None:
         """See Policy.reset. The instruction is put into OpenVLA's prompt; nothing else is remembered."""
@@ -120,7 +136,7 @@ class _Known:
 
     checkpoint: Checkpoint
     image: str
-    normaliser: Normaliser
+    normalisers: dict[str | None, Normaliser | VlaRosError]
     encoder: PromptEncoder
     preprocess: ImagePreprocessor
 
@@ -132,21 +148,56 @@ def _read(contract: Contract, parameters: OpenVLAParameters) -> _Known:
         find_scheme(parameters.quantisation)
     checkpoint = read_checkpoint(parameters.checkpoint)
     find_dtype(checkpoint, parameters.dtype)
-    dataset = choose_dataset(checkpoint, parameters.unnorm_key)
-    check_contract(contract, parameters.convention, dataset)
     image = parameters.image or contract.observation.reference
     if image not in contract.observation.images:
         known = sorted(contract.observation.images)
         raise ContractError(f"contract {contract.name} has no image {image!r}; its images are {known}")
-    normaliser = action_normaliser(checkpoint, dataset, contract)
+    for folder in parameters.adapters.values():
+        read_settings(folder)
+        find_weights(folder)
+    normalisers = _find_normalisers(checkpoint, contract, parameters)
     encoder = PromptEncoder(checkpoint.folder / "tokenizer.json")
     path = checkpoint.folder / "preprocessor_config.json"
     edges_px = tuple(tower.image_px for tower in checkpoint.config.towers)
     preprocess = parse_preprocessor(read_json(path), edges_px, str(path), parameters.centre_area)
-    for folder in parameters.adapters.values():
-        read_settings(folder)
-        find_weights(folder)
-    return _Known(checkpoint, image, normaliser, encoder, preprocess)
+    return _Known(checkpoint, image, normalisers, encoder, preprocess)
+
+
+def _find_normalisers(
+    checkpoint: Checkpoint, contract: Contract, parameters: OpenVLAParameters
+) -> dict[str | None, Normaliser | VlaRosError]:
+    """How the actions of the base (None) and of each adapter are read, or why they can't be.
+
+    An adapter that was fine-tuned here has its own statistics and contract; any other one has the base's.
+
+    Raises:
+        VlaRosError: if it can't be for the one that is used first, or an adapter is of another contract.
+    """
+    found: dict[str | None, Normaliser | VlaRosError] = {}
+    folders: dict[str | None, Path] = {None: checkpoint.folder}
+    folders |= {name: Path(folder).expanduser() for name, folder in parameters.adapters.items()}
+    for name, folder in folders.items():
+        own = checkpoint if name is None else replace(checkpoint, folder=folder, norm_stats=read_norm_stats(folder))
+        if not own.norm_stats and name is not None:
+            found[name] = found[None]
+            continue
+        try:
+            convention = parameters.convention
+            if check_meaning(own.folder, contract) and convention == "auto":
+                convention = "contract"
+            # A name among several is asked for; an adapter has its own.
+            key = parameters.unnorm_key
+            dataset = choose_dataset(own, key if name is None or key in own.norm_stats else "")
+            check_contract(contract, convention, dataset)
+            found[name] = action_normaliser(own, dataset, contract)
+        except (ConfigError, ContractError, UnknownNameError) as error:
+            if name is not None:
+                raise
+            found[name] = error
+    used = found[parameters.adapter or None]
+    if isinstance(used, VlaRosError):
+        raise used
+    return found
 
 
 def choose_dataset(checkpoint: Checkpoint, unnorm_key: str) -> str:

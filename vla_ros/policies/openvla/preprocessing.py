@@ -17,7 +17,7 @@ from vla_ros.types import ImageArray
 
 Float32Array = NDArray[np.float32]
 
-BOS_ID = 1
+BOS_ID, EOS_ID = 1, 2
 # "▁" alone: in training it stood between the prompt's colon and the first action token.
 SPACE_ID = 29871
 
@@ -30,7 +30,12 @@ def build_prompt(instruction: str) -> str:
     """
     if not instruction.strip():
         raise InstructionError(instruction, "is empty", "say what to do, as in `pick up the red block`")
-    return f"In: What action should the robot take to {instruction.lower()}?\nOut:"
+    return build_question(f"What action should the robot take to {instruction.lower()}?")
+
+
+def build_question(question: str) -> str:
+    """A question about an image as the base of OpenVLA was taught to answer it (Prismatic's prompt for Llama 2)."""
+    return f"In: {question.strip()}\nOut:"
 
 
 class PromptEncoder:
@@ -63,16 +68,39 @@ class PromptEncoder:
         Raises:
             InstructionError: for an empty or too long instruction.
         """
-        ids: list[int] = self._tokenizer.encode(build_prompt(instruction)).ids
-        if ids[:1] != [BOS_ID]:
-            ids = [BOS_ID, *ids]
+        ids = self._encode_prompt(build_prompt(instruction))
         if ids[-1] != SPACE_ID:
             ids = [*ids, SPACE_ID]
-        if len(ids) > longest:
-            raise InstructionError(
-                instruction[:40] + " ...", f"has {len(ids)} tokens, room for {longest}", "shorten it"
-            )
-        return ids
+        return _check_length(ids, instruction, longest)
+
+    def encode_answered(self, question: str, answer: str, longest: int) -> tuple[list[int], list[int]]:
+        """Ids of a question's prompt, BOS first, and of its answer, EOS last, encoded apart as Prismatic does.
+
+        Args:
+            question: about the image.
+            answer: to be learnt.
+            longest: ids that the model has room for.
+
+        Raises:
+            InstructionError: for an empty question or answer, or where both together are too long.
+        """
+        for text in (question, answer):
+            if not text.strip():
+                raise InstructionError(text, "is empty", "give a question about the image, and its answer")
+        ids = self._encode_prompt(build_question(question))
+        said: list[int] = self._tokenizer.encode(answer.strip(), add_special_tokens=False).ids
+        _check_length([*ids, *said, EOS_ID], question, longest)
+        return ids, [*said, EOS_ID]
+
+    def _encode_prompt(self, prompt: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(prompt).ids
+        return ids if ids[:1] == [BOS_ID] else [BOS_ID, *ids]
+
+
+def _check_length(ids: list[int], text: str, longest: int) -> list[int]:
+    if len(ids) > longest:
+        raise InstructionError(text[:40] + " ...", f"has {len(ids)} tokens, room for {longest}", "shorten it")
+    return ids
 
 
 @dataclass(frozen=True)
@@ -126,7 +154,7 @@ class ImagePreprocessor:
 
     def __call__(self, image: ImageArray) -> Float32Array:
         """(height, width, 3) uint8 rgb to (6, height, width) float32."""
-        cut = _crop_centre(image, self.centre_area) if self.centre_area < 1.0 else image
+        cut = crop_area(image, self.centre_area) if self.centre_area < 1.0 else image
         picture = Image.fromarray(np.ascontiguousarray(cut))
         if self.letterbox_fill is not None:
             picture = _letterbox(picture, self.letterbox_fill)
@@ -200,12 +228,18 @@ def _letterbox(image: Image.Image, fill: tuple[int, int, int]) -> Image.Image:
     return padded
 
 
-def _crop_centre(image: ImageArray, area: float) -> ImageArray:
-    """The middle at the size of the whole, bilinear, corners at corners as in TensorFlow's crop."""
+def crop_area(image: ImageArray, area: float, place: tuple[float, float] = (0.5, 0.5)) -> ImageArray:
+    """A part at the size of the whole, bilinear, corners at corners as in TensorFlow's crop.
+
+    Args:
+        image: (height, width, 3) uint8.
+        area: part of the area that is kept, in the image's own proportions.
+        place: of the part: (0, 0) at the upper left, (1, 1) at the lower right, the middle between.
+    """
     side = float(np.sqrt(area))
     values = image.astype(np.float32)
     for axis, size in enumerate(image.shape[:2]):
-        at = (0.5 * (1 - side) + side * np.linspace(0.0, 1.0, size)) * (size - 1)
+        at = (place[axis] * (1 - side) + side * np.linspace(0.0, 1.0, size)) * (size - 1)
         low = np.floor(at).astype(np.int64)
         part = (at - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
         high = np.minimum(low + 1, size - 1)

@@ -94,7 +94,26 @@ class QuantisedLinear(nn.Module):
         return decode(self.codes, self.scales, self._scheme, self.in_features).to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.weight(x.dtype), self.bias)
+        product: Tensor = _CodedLinear.apply(x, self)  # type: ignore[no-untyped-call]
+        return product
+
+
+class _CodedLinear(torch.autograd.Function):
+    """x W^T + b whose backward pass turns the codes into weights once more.
+
+    So what is kept between the passes is the codes, which are there anyway, and not a weight in full width a layer:
+    that is what makes training adapters on quantised weights (QLoRA) small.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: QuantisedLinear) -> Tensor:
+        ctx.layer = layer
+        return nn.functional.linear(x, layer.weight(x.dtype), layer.bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        return gradient @ ctx.layer.weight(gradient.dtype), None
 
 
 def encode(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
@@ -143,6 +162,11 @@ def _grouped(weight: Tensor, scheme: Scheme) -> Tensor:
     rows, columns = weight.shape
     size = scheme.group if scheme.share == "group" else columns + (columns % 2 if scheme.code != "int8" else 0)
     return nn.functional.pad(weight, (0, -columns % size)).reshape(rows, -1, size)
+
+
+def round_trip(weight: Tensor, scheme: Scheme) -> Tensor:
+    """A weight (outputs, inputs) as its codes give it back, in its own dtype."""
+    return decode(*encode(weight, scheme), scheme, weight.shape[1]).to(weight.dtype)
 
 
 def find_scheme(name: str) -> Scheme:

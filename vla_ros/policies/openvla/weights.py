@@ -100,6 +100,17 @@ def stored_linears(config: ModelConfig) -> dict[str, tuple[tuple[str, tuple[int,
     return found
 
 
+def unused_modules(config: ModelConfig) -> tuple[str, ...]:
+    """Beginnings of the names of our modules that are loaded but never computed: each tower's last block, the pool."""
+    dinov2, siglip = config.towers
+    vision = "vision_backbone."
+    return (
+        f"{vision}featurizer.encoder.layer.{dinov2.layers - 1}.",
+        f"{vision}fused_featurizer.encoder.layers.{siglip.layers - 1}.",
+        f"{vision}fused_featurizer.head.",
+    )
+
+
 Entry = tuple[str, StoredTensor]
 
 
