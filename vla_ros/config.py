@@ -99,19 +99,34 @@ def load_yaml(path: Path) -> dict[str, Any]:
         ConfigError: if the file can't be read, isn't YAML or doesn't hold a mapping.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             str(path), f"can't be read ({error.strerror})", "check the path and its permissions"
         ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # ValueError: what looks like a number or a date and is none, or text that isn't UTF-8.
-        raise ConfigError(
-            str(path), f"isn't YAML ({' '.join(str(error).split())})", "mend the line it names"
-        ) from error
+    except ValueError as error:
+        raise ConfigError(str(path), f"isn't YAML ({error})", "write it in UTF-8") from error
+    data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
         raise ConfigError(str(path), f"holds {type(data).__name__}", "it has to be a mapping of keys to values")
     return data
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What a text in YAML says.
+
+    Args:
+        text: the YAML.
+        where: it comes from, for the error text.
+
+    Raises:
+        ConfigError: if it isn't YAML.
+    """
+    try:
+        return yaml.load(text, _StrictLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: what looks like a number or a date and is none.
+        raise ConfigError(where, f"isn't YAML ({' '.join(str(error).split())})", "mend the line it names") from error
 
 
 def plain(item: Any) -> Any:

@@ -29,8 +29,8 @@ from vla_ros.policies.architectures.diffusion import DiffusionConfig, DiffusionP
 from vla_ros.policies.architectures.flow_vla import FlowVla, FlowVlaConfig
 from vla_ros.policies.architectures.layers import Attention, InstructionEncoder, sinusoids
 from vla_ros.policies.architectures.spec import ARCHITECTURES, ModelSpec
-from vla_ros.policies.architectures.training import train_step
 from vla_ros.policies.architectures.vision import bilinear_targets, cell_centres, localisation_loss, soft_argmax
+from vla_ros.training.step import train_step
 
 SPEC = ModelSpec(("base",), (16, 16), 2, 2, 4, ("red", "blue", "pick"), 3)
 
@@ -132,7 +132,7 @@ def test_bc_adds_the_smoothness_of_its_means_and_learns_the_spread_of_actions():
     many = Batch(inputs, actions, torch.ones((256, 4), dtype=torch.bool))
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(80):
-        train_step(network, many, optimiser, torch.Generator())
+        train_step(network.losses, many, optimiser, torch.Generator())
     mean, log_std = network.distribution(batch.inputs)
     # Standard error of a mean of 256 is 0.02, of a deviation 0.013; the rest is left for unfinished learning.
     torch.testing.assert_close(mean[0], torch.full((4, 2), 0.5), rtol=0, atol=0.08)
@@ -157,7 +157,7 @@ def test_generative_networks_draw_both_of_two_ways_where_bc_takes_the_middle():
         optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
         generator = torch.Generator().manual_seed(0)
         for _ in range(150):
-            train_step(network, batch, optimiser, generator)
+            train_step(network.losses, batch, optimiser, generator)
         with torch.inference_mode():
             drawn = network.eval().sample(inputs, normal(64, 1, 1, seed=3), None).flatten()
         if not network.uses_noise:
@@ -258,7 +258,7 @@ def test_flow_vla_learns_to_find_what_is_named():
     optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(120):
-        train_step(network, two_squares(32, generator), optimiser, generator)
+        train_step(network.losses, two_squares(32, generator), optimiser, generator)
     batch = two_squares(64, torch.Generator().manual_seed(9))
     with torch.inference_mode():
         found = network.locate(batch.inputs)[:, 0, 0]

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 
 class Learner(Protocol):
-    """A network with its loss, and the way in which it becomes a policy's checkpoint.
+    """A network with its loss, and the way in which it becomes a policy's checkpoint."""
 
-    Attributes:
-        module: holds every weight. Those with `requires_grad` when training begins are trained, averaged and kept
-            for going on later; the others are left alone.
-    """
+    @property
+    def module(self) -> nn.Module:
+        """Holds every weight.
 
-    module: nn.Module
+        Those with `requires_grad` when training begins are trained, averaged and kept for going on later; the others
+        are left alone.
+        """
 
     def losses(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms of the loss, each a scalar; "total" is to be minimised, the others are for the log.
@@ -38,7 +39,7 @@ class Learner(Protocol):
         """
 
     def describe(self) -> dict[str, Any]:
-        """What is trained, as plain JSON data: at least "name"."""
+        """What is trained, as plain JSON data: at least "name". A run goes on only with what describes itself alike."""
 
 
 class Batches(Protocol):

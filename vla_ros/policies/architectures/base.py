@@ -121,7 +121,7 @@ class Architecture(nn.Module, ABC):
 
         Args:
             batch: examples; steps that aren't valid have no influence.
-            generator: source of all noise drawn here. (Dropout draws from torch's own; `train_step` seeds that.)
+            generator: source of all noise drawn here. (Dropout draws from torch's own; `training.step` seeds that.)
         """
 
     @abstractmethod
