@@ -243,6 +243,27 @@ def test_export_says_what_is_gained(tmp_path: Path, tiny_checkpoints: Any, capsy
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 
+def test_half_precision_halves_both_files_and_only_rounds_the_weights(tmp_path: Path, tiny_checkpoints: Any) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    from safetensors.torch import load_file
+
+    from vla_ros.policies.checkpoint import read_checkpoint
+    from vla_ros.policies.torch_model import load_model
+
+    whole, half = tiny_checkpoints.get("bc", is_exported=True), tmp_path / "half"
+    assert cli.main(["policies", "export", str(whole), "--half", str(half), "--calls", "3"]) == 0
+    saved = [
+        (whole / name).stat().st_size - (half / name).stat().st_size for name in ("model.safetensors", "model.onnx")
+    ]
+    assert min(saved) > 0.4 * (whole / "model.safetensors").stat().st_size
+    before, after = load_file(whole / "model.safetensors"), load_file(half / "model.safetensors")
+    assert all(torch.equal(after[name], tensor.half()) for name, tensor in before.items())
+    # Read back, the network has the rounded weights, and its export answered as it does (or it wouldn't be there).
+    model = load_model(read_checkpoint(half))
+    assert all(torch.equal(tensor, before[name].half().float()) for name, tensor in model.state_dict().items())
+
+
 @pytest.mark.usefixtures("quick_export")
 def test_an_export_that_answers_otherwise_is_not_written(tmp_path: Path, tiny_checkpoints: Any) -> None:
     from vla_ros.policies import export

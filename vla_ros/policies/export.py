@@ -25,6 +25,7 @@ _OPSET = 20
 # Normalised actions are of size 1 and are computed in float32 in another order; a fault would be far larger.
 TOLERANCE = 1e-3
 _CHECKS = 4
+_LEAST_HALVED = 64
 
 
 class ExportError(VlaRosError):
@@ -105,7 +106,33 @@ def _write(model: Architecture, checkpoint: Checkpoint, path: Path) -> None:
     for key, value in metadata.items():
         entry = program.metadata_props.add()
         entry.key, entry.value = key, value
+    _make_small(program.graph)
     onnx.save_model(program, path)
+
+
+def _make_small(graph: onnx.GraphProto) -> None:
+    """Constants that float16 holds exactly are stored so and widened as the model is loaded; remarks are left out."""
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if values.size < _LEAST_HALVED or not np.array_equal(half.astype(np.float32), values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))
+        casts.append(
+            onnx.helper.make_node("Cast", [f"{name}.half"], [name], f"{name}.widen", to=onnx.TensorProto.FLOAT)
+        )
+    nodes = [*casts, *graph.node]
+    for node in nodes:
+        # Where in torch each came from: more than a small network's weights.
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _program(module: SampleModule, example: Mapping[str, torch.Tensor]) -> onnx.ModelProto:

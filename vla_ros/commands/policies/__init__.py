@@ -42,6 +42,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     export = actions.add_parser("export", help="write a checkpoint's network as ONNX, and say what is gained")
     export.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder with policy.json")
     export.add_argument("--calls", type=int, default=30, metavar="N", help="timed calls of each (default %(default)s)")
+    export.add_argument(
+        "--half", type=Path, metavar="DIR", help="export a copy there, weights rounded to float16: half the size"
+    )
     _add_json(export)
     export.set_defaults(run=run_export)
     return parser
@@ -74,7 +77,7 @@ def run_export(args: argparse.Namespace) -> int:
     """
     from vla_ros.commands.policies.exporting import export
 
-    found = export(args.checkpoint, args.calls)
+    found = export(args.checkpoint, args.calls, args.half)
     if args.is_json:
         print(json.dumps(found))
     else:

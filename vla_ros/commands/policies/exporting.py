@@ -9,12 +9,13 @@ from vla_ros.errors import VlaRosError
 from vla_ros.policies.packages import packages_for
 
 
-def export(folder: Path, calls: int) -> dict[str, Any]:
+def export(folder: Path, calls: int, half: Path | None = None) -> dict[str, Any]:
     """Writes model.onnx into a checkpoint's folder and times it against torch.
 
     Args:
         folder: the checkpoint's.
         calls: of each, interleaved.
+        half: where to write a copy whose weights are rounded to float16, and to export that instead; None for none.
 
     Returns:
         `path`, `size_mb`, medians `torch_ms` and `onnx_ms` on one thread each, and their ratio `ort_speedup`.
@@ -26,7 +27,16 @@ def export(folder: Path, calls: int) -> dict[str, Any]:
         raise VlaRosError(f"--calls {calls}: at least 1")
     with packages_for("exporting to ONNX"):
         from vla_ros.benchmarks.policies.inference import time_runtimes
+        from vla_ros.policies.architectures.saving import round_to_half
+        from vla_ros.policies.checkpoint import read_checkpoint
         from vla_ros.policies.export import export_onnx
+        from vla_ros.policies.torch_model import load_model, save_policy
+    if half is not None:
+        checkpoint = read_checkpoint(folder)
+        model = load_model(checkpoint)
+        round_to_half(model)
+        save_policy(half, model, checkpoint.contract, checkpoint.statistics)
+        folder = half
     path = export_onnx(folder)
     times = time_runtimes(folder, calls, seed=0)
     return {

@@ -56,8 +56,26 @@ def make_architecture(description: Mapping[str, Any], where: str) -> Architectur
 
 
 def save_weights(model: Architecture, path: Path) -> None:
-    """Writes the weights as safetensors."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, path)
+    """Writes the weights as safetensors; where float16 holds all of them exactly (`round_to_half`), in that."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if all(torch.equal(tensor.half().to(tensor.dtype), tensor) for tensor in tensors.values()):
+        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    save_file(tensors, path)
+
+
+def round_to_half(model: Architecture) -> None:
+    """Rounds the weights to what float16 holds, so that files have half the size; the network computes as before.
+
+    Raises:
+        ConfigError: if a weight is too large for it.
+    """
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            rounded = parameter.half().to(parameter.dtype)
+            if not bool(torch.isfinite(rounded).all()):
+                problem = f"tensor {name!r} has {float(parameter.abs().max()):.3g}, past float16's 65504"
+                raise ConfigError(f"weights of {model.name}", problem, "keep them in float32")
+            parameter.copy_(rounded)
 
 
 def load_weights(model: Architecture, path: Path) -> None:
@@ -82,6 +100,8 @@ def load_weights(model: Architecture, path: Path) -> None:
         if tensors[name].shape != wanted[name].shape:
             shapes = f"{tuple(tensors[name].shape)}, needs {tuple(wanted[name].shape)}"
             raise ConfigError(str(path), f"tensor {name!r} has the shape {shapes}", mend)
+        if tensors[name].dtype == torch.float16 and wanted[name].dtype == torch.float32:
+            tensors[name] = tensors[name].float()  # Exactly the same numbers.
         if tensors[name].dtype != wanted[name].dtype:
             types = f"{tensors[name].dtype}, needs {wanted[name].dtype}"
             raise ConfigError(str(path), f"tensor {name!r} is of {types}", "convert it, knowing what that does")
