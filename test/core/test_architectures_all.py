@@ -195,6 +195,59 @@ def test_padded_actions_dont_influence_the_loss_or_its_gradient(case):
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
+def gradients_of(model: Architecture, batch: Batch) -> list[Any]:
+    model.eval().zero_grad()
+    model.losses(batch, torch.Generator().manual_seed(0))["total"].backward()
+    return [parameter.grad.clone() for parameter in model.parameters()]
+
+
+@each_network
+def test_only_the_ratio_of_weights_counts_and_an_example_without_weight_teaches_nothing(case):
+    model, batch = make_network(case), make_batch(SPEC)
+    weighted = dataclasses.replace(batch, weight=torch.tensor([2.0, 0.5, 0.0, 1.0]))
+    for a, b in zip(gradients_of(model, weighted), gradients_of(model, make_scaled(weighted, 4.0)), strict=True):
+        # Sums of other numbers: float32's rounding.
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    even = dataclasses.replace(batch, weight=torch.ones(4))
+    assert losses_of(model, even)["total"] == pytest.approx(losses_of(model, batch)["total"], rel=1e-5)
+    assert losses_of(model, weighted)["total"] != pytest.approx(losses_of(model, batch)["total"], rel=1e-3)
+    actions = batch.actions.clone()
+    actions[2] = 7.0
+    other = dataclasses.replace(weighted, actions=actions)
+    if case != "act":  # Whose posterior sees the actions, also those that it needn't say again: 0 times a number is 0.
+        assert losses_of(model, other) == losses_of(model, weighted)
+    for a, b in zip(gradients_of(model, other), gradients_of(model, weighted), strict=True):
+        torch.testing.assert_close(a, b, rtol=0.0, atol=0.0)
+
+
+def make_scaled(batch: Batch, factor: float) -> Batch:
+    return dataclasses.replace(batch, weight=factor * batch.weight)
+
+
+@each_network
+def test_numbers_that_an_arm_lacks_influence_neither_loss_nor_gradient_nor_answer(case):
+    """Actions are two wide; the second and third example are of an arm with one."""
+    model, batch = make_network(case), make_batch(SPEC)
+    has_action = torch.tensor([[True, True], [True, False], [True, False], [True, True]])
+    batch = dataclasses.replace(batch, inputs=dataclasses.replace(batch.inputs, has_action=has_action))
+    garbage = dataclasses.replace(batch, actions=torch.where(has_action[:, None], batch.actions, torch.nan))
+    assert losses_of(model, garbage) == losses_of(model, batch)
+    assert all(torch.equal(a, b) for a, b in zip(gradients_of(model, garbage), gradients_of(model, batch), strict=True))
+    shifted = dataclasses.replace(batch, actions=batch.actions + ~has_action[:, None] + has_action[:, None] * 0.5)
+    assert losses_of(model, shifted) != losses_of(model, batch)
+    noise = make_noise(model, 4)
+    other = torch.where(has_action[:, None], noise, -noise)
+    answers = [sample(model, batch.inputs, noise), sample(model, batch.inputs, other)]
+    has_step = has_action[:, None].expand_as(noise)
+    assert torch.equal(answers[0][has_step], answers[1][has_step])
+    # Nothing is learnt of what isn't there: with no arm that has it, its weights get no gradient.
+    nobody = dataclasses.replace(batch.inputs, has_action=torch.tensor([[True, False]]).expand(4, 2))
+    model.zero_grad()
+    model.losses(dataclasses.replace(batch, inputs=nobody), torch.Generator().manual_seed(0))["total"].backward()
+    rows = [p.grad for name, p in model.named_parameters() if name.startswith("to_action") or "to_velocity" in name]
+    assert all(float(grad[1].abs().sum()) == 0.0 for grad in rows if len(grad) == SPEC.action_width)
+
+
 @each_network
 def test_batch_of_padding_only_teaches_nothing(case):
     batch = dataclasses.replace(make_batch(SPEC), target_xy=None, target_pose=None)
@@ -329,7 +382,8 @@ def test_step_is_no_longer_than_the_gradients_limit(case):
 
 def test_batch_moves_to_another_device_with_all_it_holds():
     batch = dataclasses.replace(make_batch(SPEC), target_visible=None).to("meta")
-    found = [batch.actions, batch.is_valid, batch.target_xy, *vars(batch.inputs).values()]
+    inputs = batch.inputs
+    found = [batch.actions, batch.is_valid, batch.target_xy, inputs.images, inputs.state, inputs.words]
     assert {tensor.device.type for tensor in found} == {"meta"}
     assert batch.target_visible is None
 

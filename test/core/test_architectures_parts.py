@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install torch==2.1
 pytest.importorskip("safetensors")
 
 from vla_ros.errors import InstructionError
-from vla_ros.policies.architectures.act import Act, ActConfig, kl_to_standard_normal, reparameterise
+from vla_ros.policies.architectures.act import Act, ActConfig
 from vla_ros.policies.architectures.base import (
     Batch,
     Inputs,
@@ -24,10 +24,16 @@ from vla_ros.policies.architectures.base import (
     hold_last_valid,
     masked_mean,
 )
-from vla_ros.policies.architectures.bc import Bc, BcConfig, gaussian_nll, smoothness
+from vla_ros.policies.architectures.bc import Bc, BcConfig
 from vla_ros.policies.architectures.diffusion import DiffusionConfig, DiffusionPolicy
 from vla_ros.policies.architectures.flow_vla import FlowVla, FlowVlaConfig
 from vla_ros.policies.architectures.layers import Attention, InstructionEncoder, sinusoids
+from vla_ros.policies.architectures.losses import (
+    gaussian_nll,
+    kl_to_standard_normal,
+    reparameterise,
+    smoothness,
+)
 from vla_ros.policies.architectures.spec import ARCHITECTURES, ModelSpec
 from vla_ros.policies.architectures.vision import bilinear_targets, cell_centres, localisation_loss, soft_argmax
 from vla_ros.training.step import train_step

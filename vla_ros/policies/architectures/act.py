@@ -18,9 +18,8 @@ from vla_ros.policies.architectures.base import (
     Architecture,
     Batch,
     Inputs,
-    draw_normal,
-    hold_last_valid,
-    masked_mean,
+    action_counts,
+    clean_actions,
     refuse_prefix,
 )
 from vla_ros.policies.architectures.layers import (
@@ -30,6 +29,7 @@ from vla_ros.policies.architectures.layers import (
     check_sizes,
     sinusoids,
 )
+from vla_ros.policies.architectures.losses import chunk_error, kl_to_standard_normal, reparameterise
 from vla_ros.policies.architectures.spec import ModelSpec
 from vla_ros.policies.architectures.vision import ImageEncoder, cell_centres, check_channels
 
@@ -76,22 +76,6 @@ class ActConfig:
             raise ValueError(f"kl_weight {self.kl_weight} is negative, or dropout {self.dropout} isn't in [0, 1)")
 
 
-def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL divergence of N(mean, diag exp(log_variance)) (B, n) from N(0, 1), summed over n, averaged over B.
-
-    Source: Kingma & Welling 2013, arXiv 1312.6114, appendix B.
-    """
-    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(dim=1).mean()
-
-
-def reparameterise(mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
-    """A draw from N(mean, diag exp(log_variance)) through which gradients pass.
-
-    Source: Kingma & Welling 2013, arXiv 1312.6114, section 2.4.
-    """
-    return mean + (0.5 * log_variance).exp() * draw_normal(mean, generator)
-
-
 class Act(Architecture):
     """See the module."""
 
@@ -118,11 +102,11 @@ class Act(Architecture):
         self.to_action = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, spec.action_width))
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        actions = hold_last_valid(batch.actions, batch.is_valid)
+        actions = clean_actions(batch)
         mean, log_variance = self.posterior(batch.inputs.state, actions, batch.is_valid)
         latent = reparameterise(mean, log_variance, generator)
-        error = F.l1_loss(self._decode(batch.inputs, latent), actions, reduction="none")
-        losses = {"l1": masked_mean(error, batch.is_valid), "kl": kl_to_standard_normal(mean, log_variance)}
+        l1 = chunk_error(self._decode(batch.inputs, latent), actions, action_counts(batch), "l1")
+        losses = {"l1": l1, "kl": kl_to_standard_normal(mean, log_variance, batch.weight)}
         return {**losses, "total": losses["l1"] + self.config.kl_weight * losses["kl"]}
 
     def sample(self, inputs: Inputs, noise: Tensor, prefix: ActionPrefix | None = None) -> Tensor:

@@ -42,11 +42,14 @@ class Inputs(_Tensors):
         images: (B, cameras, 3, h, w) float in [0, 1], cameras as in `ModelSpec.images`; zeros for an absent one.
         state: (B, state_width) normalised.
         words: (B, max_words) int64 of `ModelSpec.word_ids`.
+        has_action: (B, d) bool, which numbers of an action the arm at hand has, where arms of several widths are
+            padded to the widest; None where all have all.
     """
 
     images: Tensor
     state: Tensor
     words: Tensor
+    has_action: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Batch(_Tensors):
         target_visible: (B, cameras, things) bool, where `target_xy` counts; None if everywhere.
         target_pose: (B, things, k) where these things are relative to the tool, of size 1; None where nobody knows.
         target_pose_valid: (B, things) bool, where `target_pose` counts; None if everywhere.
+        weight: (B,) how much each example's actions count, at least 0; None for the same.
+        index: (B,) int64, which examples of their set these are; None where nobody says.
     """
 
     inputs: Inputs
@@ -73,6 +78,8 @@ class Batch(_Tensors):
     target_visible: Tensor | None = None
     target_pose: Tensor | None = None
     target_pose_valid: Tensor | None = None
+    weight: Tensor | None = None
+    index: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -167,10 +174,32 @@ def export_inputs(model: Architecture) -> dict[str, Tensor]:
     }
 
 
-def masked_mean(values: Tensor, is_counted: Tensor) -> Tensor:
-    """Mean of (B, H, d) over the counted steps (B, H); 0 if none is, and values not counted may be anything finite."""
-    weight = is_counted.to(values.dtype)[..., None]
-    return (values * weight).sum() / (weight.sum() * values.shape[-1]).clamp(min=1.0)
+def masked_mean(values: Tensor, counts: Tensor) -> Tensor:
+    """Mean of (B, H, d), weighted; 0 if nothing counts.
+
+    Args:
+        values: where nothing counts, anything finite.
+        counts: (B, H) or (B, H, d), how much each counts: bool, or numbers from 0 on.
+    """
+    weight = counts.to(values.dtype)
+    weight = (weight if weight.ndim == values.ndim else weight[..., None]).expand_as(values)
+    total = weight.sum()
+    return (values * weight).sum() / torch.where(total > 0.0, total, 1.0)
+
+
+def action_counts(batch: Batch) -> Tensor:
+    """(B, H, d) how much each number of the actions counts: valid, of the arm at hand, and of how much weight."""
+    counts = batch.is_valid[..., None].expand_as(batch.actions).to(batch.actions.dtype)
+    if batch.inputs.has_action is not None:
+        counts = counts * batch.inputs.has_action[:, None]
+    return counts if batch.weight is None else counts * batch.weight[:, None, None]
+
+
+def clean_actions(batch: Batch) -> Tensor:
+    """(B, H, d) actions without NaN: the last valid one goes on, and what the arm at hand doesn't have is 0."""
+    held = hold_last_valid(batch.actions, batch.is_valid)
+    has_action = batch.inputs.has_action
+    return held if has_action is None else torch.where(has_action[:, None], held, 0.0)
 
 
 def counted_mean(values: Tensor, is_counted: Tensor | None) -> Tensor:

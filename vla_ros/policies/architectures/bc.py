@@ -6,7 +6,6 @@ others choose one.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +16,13 @@ from vla_ros.policies.architectures.base import (
     Architecture,
     Batch,
     Inputs,
-    hold_last_valid,
+    action_counts,
+    clean_actions,
     masked_mean,
     refuse_prefix,
 )
 from vla_ros.policies.architectures.layers import check_attention, check_sizes
+from vla_ros.policies.architectures.losses import gaussian_nll, smoothness
 from vla_ros.policies.architectures.spec import ModelSpec
 from vla_ros.policies.architectures.vision import SceneEncoder, check_channels
 
@@ -60,16 +61,6 @@ class BcConfig:
             raise ValueError(f"log_std_min {self.log_std_min} isn't below log_std_max {self.log_std_max}")
 
 
-def gaussian_nll(mean: Tensor, log_std: Tensor, value: Tensor) -> Tensor:
-    """Negative log density of values under independent normal distributions, elementwise."""
-    return 0.5 * ((value - mean) * (-log_std).exp()).square() + log_std + 0.5 * math.log(2.0 * math.pi)
-
-
-def smoothness(actions: Tensor, is_valid: Tensor) -> Tensor:
-    """Mean squared difference of consecutive actions (B, H, d), over pairs of which both are valid (B, H)."""
-    return masked_mean(actions.diff(dim=1).square(), is_valid[:, 1:] & is_valid[:, :-1])
-
-
 class Bc(Architecture):
     """See the module."""
 
@@ -88,9 +79,9 @@ class Bc(Architecture):
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         mean, log_std = self.distribution(batch.inputs)
-        actions = hold_last_valid(batch.actions, batch.is_valid)
-        nll = masked_mean(gaussian_nll(mean, log_std, actions), batch.is_valid)
-        rough = smoothness(mean, batch.is_valid)
+        counts = action_counts(batch)
+        nll = masked_mean(gaussian_nll(mean, log_std, clean_actions(batch)), counts)
+        rough = smoothness(mean, counts)
         return {"nll": nll, "smoothness": rough, "total": nll + self.config.smoothness_weight * rough}
 
     def sample(self, inputs: Inputs, noise: Tensor, prefix: ActionPrefix | None = None) -> Tensor:

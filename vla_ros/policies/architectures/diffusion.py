@@ -24,8 +24,9 @@ from vla_ros.policies.architectures.base import (
     Inputs,
     no_prefix,
 )
-from vla_ros.policies.architectures.draws import make_draws
+from vla_ros.policies.architectures.draws import make_draws, without_padding
 from vla_ros.policies.architectures.layers import TransformerBlock, check_attention, check_sizes, sinusoids
+from vla_ros.policies.architectures.losses import denoising_error
 from vla_ros.policies.architectures.spec import ModelSpec
 from vla_ros.policies.architectures.vision import GROUP, SceneEncoder, check_channels
 from vla_ros.policies.representations.diffusion import Diffusion
@@ -108,14 +109,14 @@ class DiffusionPolicy(Architecture):
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         config = self.config
-        scene, actions, is_valid, noise, count = make_draws(
+        scene, actions, counts, noise, count, has_action = make_draws(
             self.scene(batch.inputs), batch, config.draws, config.prefix_steps, generator
         )
         drawn = torch.randint(config.diffusion.steps, count.shape, generator=generator, device=generator.device)
         timesteps = step_times(drawn.to(actions.device), count, self.spec.horizon, _CLEAN)
-        output = self.denoiser(config.diffusion.add_noise(actions, noise, timesteps), timesteps, scene)
-        error = (output - config.diffusion.target(actions, noise, timesteps)).square()
-        loss = free_mean(error, is_valid, count)
+        denoiser = without_padding(lambda x, t: self.denoiser(x, t, scene), has_action)
+        error = denoising_error(denoiser, config.diffusion, actions, noise, timesteps)
+        loss = free_mean(error, counts, count)
         return {"denoising": loss, "total": loss}
 
     def sample(self, inputs: Inputs, noise: Tensor, prefix: ActionPrefix | None = None) -> Tensor:
@@ -125,7 +126,9 @@ class DiffusionPolicy(Architecture):
         def denoise(noisy: Tensor, timesteps: Tensor) -> Tensor:
             return self.denoiser(noisy, timesteps, scene)
 
-        conditioned = conditioned_on_prefix(denoise, prefix.actions, prefix.count, _CLEAN)
+        conditioned = conditioned_on_prefix(
+            without_padding(denoise, inputs.has_action), prefix.actions, prefix.count, _CLEAN
+        )
         actions = self.config.diffusion.sample(conditioned, noise, self.config.steps)
         return with_prefix(actions, prefix.actions, prefix.count)
 

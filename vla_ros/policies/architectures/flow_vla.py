@@ -25,7 +25,7 @@ from vla_ros.policies.architectures.base import (
     counted_mean,
     no_prefix,
 )
-from vla_ros.policies.architectures.draws import make_draws
+from vla_ros.policies.architectures.draws import make_draws, without_padding
 from vla_ros.policies.architectures.layers import (
     InstructionEncoder,
     TransformerBlock,
@@ -33,9 +33,10 @@ from vla_ros.policies.architectures.layers import (
     check_sizes,
     sinusoids,
 )
+from vla_ros.policies.architectures.losses import flow_error
 from vla_ros.policies.architectures.spec import ModelSpec
 from vla_ros.policies.architectures.vision import ImageEncoder, check_channels, localisation_loss, soft_argmax
-from vla_ros.policies.representations.flow_matching import integrate, interpolate, sample_times, target_velocity
+from vla_ros.policies.representations.flow_matching import integrate, sample_times
 from vla_ros.policies.representations.prefix import (
     conditioned_on_prefix,
     free_mean,
@@ -129,14 +130,13 @@ class FlowVla(Architecture):
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         config = self.config
         context = self.context(batch.inputs)
-        tokens, actions, is_valid, noise, count = make_draws(
+        tokens, actions, counts, noise, count, has_action = make_draws(
             context.tokens, batch, config.draws, config.prefix_steps, generator
         )
         time = sample_times(len(actions), generator=generator, device=generator.device).to(actions)
         time = step_times(time, count, self.spec.horizon)
-        velocity = self.flow(interpolate(noise, actions, time), time, tokens)
-        error = (velocity - target_velocity(noise, actions)).square()
-        losses = {"flow": free_mean(error, is_valid, count)}
+        velocity = without_padding(lambda x, t: self.flow(x, t, tokens), has_action)
+        losses = {"flow": free_mean(flow_error(velocity, actions, noise, time), counts, count)}
         total = losses["flow"]
         if batch.target_xy is not None:
             losses["localisation"] = localisation_loss(context.logits, batch.target_xy, batch.target_visible)
@@ -154,7 +154,7 @@ class FlowVla(Architecture):
         def velocity(actions: Tensor, time: Tensor) -> Tensor:
             return self.flow(actions, time, tokens)
 
-        conditioned = conditioned_on_prefix(velocity, prefix.actions, prefix.count)
+        conditioned = conditioned_on_prefix(without_padding(velocity, inputs.has_action), prefix.actions, prefix.count)
         return with_prefix(integrate(conditioned, noise, self.config.steps), prefix.actions, prefix.count)
 
     def locate(self, inputs: Inputs) -> Tensor:

@@ -145,19 +145,21 @@ def sample_prefix_counts(
     return torch.randint(0, largest + 1, (batch,), generator=generator, device=device)
 
 
-def free_mean(errors: Tensor, is_valid: Tensor, count: Tensor) -> Tensor:
-    """The loss of a model that is shown a prefix: the mean of errors over steps that are valid and past it.
+def free_mean(errors: Tensor, counts: Tensor, count: Tensor) -> Tensor:
+    """The loss of a model that is shown a prefix: the mean of errors over what counts and is past it.
 
     Args:
         errors: (B, H, d).
-        is_valid: (B, H) bool.
+        counts: (B, H) or (B, H, d), how much each counts: bool, or numbers from 0 on.
         count: (B,) int64, committed steps.
 
     Returns:
-        A number, 0 if there is no such step. Source: arXiv 2512.05964.
+        A number, 0 if nothing counts. Source: arXiv 2512.05964.
     """
-    is_free = is_valid & ~is_committed(count, errors.shape[1])
-    return (errors * is_free[..., None]).sum() / (is_free.sum() * errors.shape[2]).clamp_min(1)
+    weight = (counts if counts.ndim == errors.ndim else counts[..., None]).to(errors.dtype).expand_as(errors)
+    weight = weight * ~is_committed(count, errors.shape[1])[..., None]
+    total = weight.sum()
+    return (errors * weight).sum() / torch.where(total > 0.0, total, 1.0)
 
 
 def _pull(actions: Tensor, x: Tensor, prefix: Tensor, weights: Tensor) -> Tensor:
