@@ -19,6 +19,7 @@ _INTERPOLATION = {
     "cubic": cv2.INTER_CUBIC,
     "lanczos": cv2.INTER_LANCZOS4,
 }
+Box = tuple[int, int, int, int]
 _HALF_TURN = make_pose(np.zeros(3), np.diag([-1.0, -1.0, 1.0]))
 
 
@@ -59,27 +60,56 @@ def _through_jpeg(image: ImageArray, quality: int) -> ImageArray:
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
+def prepare_points(points: FloatArray, spec: ImageSpec, width: int, height: int) -> FloatArray:
+    """Where points of a camera's image are in what `prepare_frame` makes of it.
+
+    Args:
+        points: (..., 2) from (0, 0), the image's upper left corner, to (1, 1), its lower right one.
+        spec: the contract's.
+        width: of the camera's image, pixels.
+        height: likewise.
+
+    Returns:
+        (..., 2) likewise in the result; outside of [0, 1] where that doesn't show the point.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    if spec.flip == "half_turn":
+        points = 1.0 - points
+    elif spec.flip == "mirror":
+        points = np.stack([1.0 - points[..., 0], points[..., 1]], axis=-1)
+    wanted = np.array([spec.width or width, spec.height or height])
+    (x, y, *cut), (left, top, *inner) = _placement(spec, width, height, *wanted.tolist())
+    in_cut = (points * (width, height) - (x, y)) / cut
+    return np.asarray((in_cut * inner + (left, top)) / wanted)
+
+
+def _placement(spec: ImageSpec, source_width: int, source_height: int, width: int, height: int) -> tuple[Box, Box]:
+    """Which part (x, y, width, height) of the source is shown, and where in the result."""
+    cut_width, cut_height, inner_width, inner_height = source_width, source_height, width, height
+    if spec.resize == "crop":
+        scale = max(width / source_width, height / source_height)
+        cut_width, cut_height = round(width / scale), round(height / scale)
+    elif spec.resize == "pad":
+        scale = min(width / source_width, height / source_height)
+        inner_width, inner_height = max(1, round(source_width * scale)), max(1, round(source_height * scale))
+    x, y = (source_width - cut_width) // 2, (source_height - cut_height) // 2
+    left, top = (width - inner_width) // 2, (height - inner_height) // 2
+    return (x, y, cut_width, cut_height), (left, top, inner_width, inner_height)
+
+
 def _resize(
     image: ImageArray, camera: CameraModel | None, spec: ImageSpec, width: int, height: int
 ) -> tuple[ImageArray, CameraModel | None]:
     source_height, source_width = image.shape[:2]
-    x, y, cut_width, cut_height = 0, 0, source_width, source_height
-    inner_width, inner_height = width, height
-    if spec.resize == "crop":
-        scale = max(width / source_width, height / source_height)
-        cut_width, cut_height = round(width / scale), round(height / scale)
-        x, y = (source_width - cut_width) // 2, (source_height - cut_height) // 2
-    elif spec.resize == "pad":
-        scale = min(width / source_width, height / source_height)
-        inner_width, inner_height = max(1, round(source_width * scale)), max(1, round(source_height * scale))
+    box, (left, top, inner_width, inner_height) = _placement(spec, source_width, source_height, width, height)
+    x, y, cut_width, cut_height = box
     cut = image[y : y + cut_height, x : x + cut_width]
     inner = cv2.resize(cut, (inner_width, inner_height), interpolation=_INTERPOLATION[spec.interpolation])
-    left, top = (width - inner_width) // 2, (height - inner_height) // 2
     resized = np.zeros((height, width, 3), dtype=np.uint8)
     resized[top : top + inner_height, left : left + inner_width] = inner
     if camera is None:
         return resized, None
-    moved = crop_and_resize(camera, (x, y, cut_width, cut_height), inner_width, inner_height)
+    moved = crop_and_resize(camera, box, inner_width, inner_height)
     return resized, CameraModel(width, height, _shift(moved.K, left, top), moved.distortion)
 
 

@@ -1,0 +1,248 @@
+"""Images as a contract wants them, prepared once and kept in a file that is mapped into memory.
+
+One file for each image of a contract, (frames, 3, h, w) uint8 of all frames of a dataset in order. Its name holds a
+hash of the contract's rule for the image and one of the dataset's files (path, size, time of change), so that another
+rule or a changed dataset never meets an old file. It takes its name when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla_ros.contract import ImageSpec, canonical_hash
+from vla_ros.errors import DatasetError, MissingDependencyError
+from vla_ros.files import flush_to_disk, whole_file
+from vla_ros.observation.image import prepare_frame
+from vla_ros.recording.dataset import Dataset, ImageColumn
+from vla_ros.recording.opening import open_any
+from vla_ros.training.fitting import Fit
+from vla_ros.types import CameraFrame, ImageArray
+
+CACHE_FOLDER = ".vla_ros_cache"
+_VERSION = 1
+# Fewer than that aren't worth a process.
+_FRAMES_A_GROUP = 400
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Where prepared images are kept.
+
+    Attributes:
+        is_kept: in files; else in memory only.
+        folder: of the files; None for `.vla_ros_cache` in the dataset's own folder.
+        processes: that prepare images side by side; 0 for one a core.
+    """
+
+    is_kept: bool = True
+    folder: Path | None = None
+    processes: int = 0
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One image of the contract: from which column, by which rule, (h, w) how large."""
+
+    name: str
+    column: ImageColumn
+    spec: ImageSpec
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.spec.height or self.column.height, self.spec.width or self.column.width
+
+
+def prepare_images(
+    path: Path, dataset: Dataset, fit: Fit, lengths: Sequence[int], options: CacheOptions, progress: Progress
+) -> dict[str, ImageArray]:
+    """The images of a dataset under a contract.
+
+    Args:
+        path: of the dataset.
+        dataset: opened.
+        fit: its columns under the contract.
+        lengths: frames of its episodes.
+        options: where they are kept.
+        progress: told how far it is.
+
+    Returns:
+        The contract's image -> (frames, 3, h, w) uint8; black where the dataset has none, and may have none.
+
+    Raises:
+        DatasetError: if a video is missing or damaged, or the files can't be written.
+    """
+    frames = sum(lengths)
+    wanted = [
+        _Wanted(name, column, fit.contract.observation.images[name])
+        for name, column in fit.images.items()
+        if column is not None
+    ]
+    found = _black(fit, wanted, frames)
+    if not options.is_kept:
+        made = {each.name: np.empty((frames, 3, *each.size), dtype=np.uint8) for each in wanted}
+        for index, start in enumerate(_starts(lengths)):
+            _fill_episode(dataset, index, start, wanted, made)
+            progress("images", (index + 1) / len(lengths))
+        return {**found, **made}
+    folder = options.folder or (path if path.is_dir() else path.parent) / CACHE_FOLDER
+    data_hash = _hash_of_files(path)
+    files = {each.name: folder / f"{each.name}_{_hash_of_rule(each)}_{data_hash}.npy" for each in wanted}
+    shapes = {each.name: (frames, 3, *each.size) for each in wanted}
+    missing = [each for each in wanted if _opened(files[each.name], shapes[each.name]) is None]
+    try:
+        if missing:
+            _make_files(path, dataset, missing, files, shapes, lengths, options, progress)
+    except OSError as error:
+        raise DatasetError(
+            f"prepared images can't be written to {folder} ({error.strerror}); name another folder, or keep them in "
+            "memory"
+        ) from error
+    for each in wanted:
+        opened = _opened(files[each.name], shapes[each.name])
+        if opened is None:
+            raise DatasetError(f"{files[each.name]} was changed while it was made; try again")
+        found[each.name] = opened
+    return found
+
+
+def _make_files(
+    path: Path,
+    dataset: Dataset,
+    wanted: Sequence[_Wanted],
+    files: Mapping[str, Path],
+    shapes: Mapping[str, tuple[int, ...]],
+    lengths: Sequence[int],
+    options: CacheOptions,
+    progress: Progress,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        partial = {each.name: stack.enter_context(whole_file(files[each.name])) for each in wanted}
+        for name, file in partial.items():
+            np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shapes[name])
+        groups = _groups(lengths)
+        processes = min(options.processes or len(os.sched_getaffinity(0)), len(groups))
+        if processes <= 1:
+            results = (_fill_group(dataset, group, wanted, partial) for group in groups)
+        else:
+            results = _in_processes(processes, path, groups, wanted, partial)
+        done = 0
+        for count in results:
+            done += count
+            progress("images", done / max(1, sum(lengths)))
+        for file in partial.values():
+            flush_to_disk(file)
+    for each in wanted:
+        # Of the same rule, and data that was otherwise.
+        for old in files[each.name].parent.glob(f"{each.name}_{_hash_of_rule(each)}_*.npy"):
+            if old != files[each.name]:
+                old.unlink(missing_ok=True)
+
+
+def _in_processes(
+    processes: int, path: Path, groups: Sequence[Any], wanted: Sequence[_Wanted], files: Mapping[str, Path]
+) -> Any:
+    try:
+        import joblib
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("joblib", "preparing images in several processes", "pip install joblib") from error
+    work = (joblib.delayed(_open_and_fill)(path, group, wanted, files) for group in groups)
+    return joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(work)
+
+
+def _open_and_fill(path: Path, group: Sequence[tuple[int, int]], wanted: Sequence[_Wanted], files: Any) -> int:
+    return _fill_group(open_any(path)[1], group, wanted, files)
+
+
+def _fill_group(
+    dataset: Dataset, group: Sequence[tuple[int, int]], wanted: Sequence[_Wanted], files: Mapping[str, Path]
+) -> int:
+    images = {name: np.lib.format.open_memmap(file, mode="r+") for name, file in files.items()}
+    done = sum(_fill_episode(dataset, index, start, wanted, images) for index, start in group)
+    for array in images.values():
+        array.flush()
+    return done
+
+
+def _fill_episode(
+    dataset: Dataset, index: int, start: int, wanted: Sequence[_Wanted], images: Mapping[str, ImageArray]
+) -> int:
+    """Prepares an episode's images; how many frames it has."""
+    frames = dataset.read(index)
+    by_column: dict[str, list[_Wanted]] = {}
+    for each in wanted:
+        by_column.setdefault(each.column.name, []).append(each)
+    counts = dict.fromkeys(by_column, 0)
+    for name, frame, image in frames.read_images():
+        for each in by_column.get(name, ()):
+            prepared = prepare_frame(CameraFrame(0, image), replace(each.spec, with_geometry=False)).image
+            images[each.name][start + frame] = prepared.transpose(2, 0, 1)
+        if name in counts:
+            counts[name] += 1
+    for name, count in counts.items():
+        if count != len(frames):
+            raise DatasetError(f"episode {frames.name} has {count} of {len(frames)} images {name}; copy it anew")
+    return len(frames)
+
+
+def _black(fit: Fit, wanted: Sequence[_Wanted], frames: int) -> dict[str, ImageArray]:
+    """For images that are absent: of the size that the contract says, or that the reference has."""
+    sizes = {each.name: each.size for each in wanted}
+    observation = fit.contract.observation
+    usual = sizes.get(observation.reference, (0, 0))
+    return {
+        name: np.zeros(
+            (frames, 3, observation.images[name].height or usual[0], observation.images[name].width or usual[1]),
+            dtype=np.uint8,
+        )
+        for name, column in fit.images.items()
+        if column is None
+    }
+
+
+def _opened(file: Path, shape: tuple[int, ...]) -> ImageArray | None:
+    """A file of prepared images, None where there is none or it isn't whole."""
+    try:
+        array = np.lib.format.open_memmap(file, mode="r")
+    except (OSError, ValueError):
+        return None
+    return array if array.shape == shape and array.dtype == np.uint8 else None
+
+
+def _hash_of_rule(wanted: _Wanted) -> str:
+    return canonical_hash({"version": _VERSION, "column": wanted.column, "rule": wanted.spec})[:8]
+
+
+def _hash_of_files(path: Path) -> str:
+    found = {}
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if CACHE_FOLDER not in file.parts and file.is_file():
+            stat = file.stat()
+            found[file.relative_to(path.parent).as_posix()] = f"{stat.st_size} {stat.st_mtime_ns}"
+    return canonical_hash(found)
+
+
+def _starts(lengths: Sequence[int]) -> list[int]:
+    """First frame of each episode in all frames."""
+    return [0, *np.cumsum(lengths)[:-1].tolist()] if lengths else []
+
+
+def _groups(lengths: Sequence[int]) -> list[list[tuple[int, int]]]:
+    """Episodes with their first frames, together some hundred frames each."""
+    groups: list[list[tuple[int, int]]] = []
+    size = _FRAMES_A_GROUP
+    for index, (start, length) in enumerate(zip(_starts(lengths), lengths, strict=True)):
+        if size >= _FRAMES_A_GROUP:
+            groups.append([])
+            size = 0
+        groups[-1].append((index, start))
+        size += length
+    return groups
