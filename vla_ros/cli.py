@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "run the whole stack in simulation on an instruction and judge it",
     "doctor": "say what is installed, what is missing, and the command that mends it",
     "episodes": "list, check and repair recorded episodes",
+    "eval": "run policies in closed loop in simulation: success with intervals, comparisons, a report",
     "export": "make a dataset of recorded episodes",
     "launch": "run a ROS 2 XML launch file, with or without ROS",
     "policies": "say which policies can be run here and why others can't; export checkpoints",

@@ -10,6 +10,7 @@ from typing import Any
 
 from vla_ros.evaluation.episode_plots import LEFT, RIGHT, interventions, limit_spans, plot_episode
 from vla_ros.evaluation.episode_video import write_video
+from vla_ros.evaluation.page_parts import document, facts_table
 from vla_ros.files import whole_file, whole_folder
 from vla_ros.recording.recorded import RecordedEpisode
 from vla_ros.robots.model import RobotModel
@@ -17,15 +18,10 @@ from vla_ros.robots.model import RobotModel
 VIDEO, PLOTS, INDEX = "cameras.mp4", "plots.svg", "index.html"
 
 _STYLE = """\
-body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 1180px; padding: 16px; color: #222; }
-h1 { font-size: 22px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 24px 0 6px; }
 video { width: 100%; background: #111; display: block; }
 #plots { position: relative; cursor: crosshair; margin-top: 8px; } #plots img { width: 100%; display: block; }
 #cursor { position: absolute; top: 0; bottom: 0; width: 0; border-left: 2px solid #d55e00; pointer-events: none; }
-table { border-collapse: collapse; } td, th { text-align: left; vertical-align: top; padding: 2px 14px 2px 0; }
-th { font-weight: 600; white-space: nowrap; } td { overflow-wrap: anywhere; }
 button { font: inherit; border: 0; background: none; color: #0a5ca8; cursor: pointer; padding: 0; }
-.bad { color: #a00000; } .dim { color: #666; }
 """
 
 _SCRIPT = """\
@@ -152,28 +148,23 @@ def _html(episode: RecordedEpisode, facts: Mapping[str, Any], start_ns: int, dur
         ("mended", info.recovered),
     ]
     title = f"{info.name}: {info.task}" if info.task else info.name
-    return "\n".join(
-        (
-            "<!DOCTYPE html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(title)}</title>",
-            f"<style>\n{_STYLE}</style></head><body>",
-            f"<h1>{escape(title)}</h1>",
-            f'<p class="dim">{escape(info.outcome)}; <span id="clock">0.00 s</span>. Click into the plots to seek.</p>',
-            video,
-            '<div id="plots"><div id="cursor"></div>',
-            f'<img src="{PLOTS}" alt="plots of the episode" draggable="false"></div>',
-            "<h2>Events</h2>",
-            _table(_events(episode, start_ns, duration_s)),
-            "<h2>Findings</h2>" if episode.findings else "",
-            "".join(f'<p class="bad">{escape(f"{f.kind} {f.topic}: {f.text}")}</p>' for f in episode.findings),
-            "<h2>Facts</h2>",
-            _table((escape(name), escape(value)) for name, value in rows if value),
-            f'<script type="application/json" id="page">{data}</script>',
-            f"<script>\n{_SCRIPT}</script></body></html>\n",
-        )
+    body = (
+        f'<p class="dim">{escape(info.outcome)}; <span id="clock">0.00 s</span>. Click into the plots to seek.</p>',
+        video,
+        '<div id="plots"><div id="cursor"></div>',
+        f'<img src="{PLOTS}" alt="plots of the episode" draggable="false"></div>',
+        "<h2>Events</h2>",
+        facts_table(_events(episode, start_ns, duration_s)),
+        "<h2>Findings</h2>" if episode.findings else "",
+        "".join(f'<p class="bad">{escape(f"{f.kind} {f.topic}: {f.text}")}</p>' for f in episode.findings),
+        "<h2>Facts</h2>",
+        facts_table((escape(name), escape(value)) for name, value in rows if value),
     )
+    scripts = (
+        f'<script type="application/json" id="page">{data}</script>',
+        f"<script>\n{_SCRIPT}</script>",
+    )
+    return document(title, body, _STYLE, scripts)
 
 
 def _events(episode: RecordedEpisode, start_ns: int, duration_s: float) -> Iterable[tuple[str, str]]:
@@ -189,7 +180,3 @@ def _events(episode: RecordedEpisode, start_ns: int, duration_s: float) -> Itera
     # The first event comes a moment before the first message.
     found = sorted((max(0.0, time_s), text) for time_s, text in found)
     return [(f'<button data-time="{time_s:.3f}">{time_s:.2f} s</button>', escape(text)) for time_s, text in found]
-
-
-def _table(rows: Iterable[tuple[str, str]]) -> str:
-    return "<table>" + "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows) + "</table>"

@@ -63,6 +63,7 @@ class EpisodeFigures:
         age_ms: median time from an exposure to the answer's arrival in the filter; None where it isn't known.
         infer_ms: median time that the policy took for an answer; None where it isn't known.
         video: file beside the report, empty for none.
+        did_other: whether, before it ended, what the attempt's `other` asks for was done instead.
     """
 
     suite: str
@@ -83,6 +84,12 @@ class EpisodeFigures:
     age_ms: float | None = None
     infer_ms: float | None = None
     video: str = ""
+    did_other: bool = False
+
+    @property
+    def scene(self) -> tuple[str, int]:
+        """By which attempts at one scene belong together."""
+        return self.suite, self.seed
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -110,6 +117,7 @@ def episode_figures(
     ages_s: Sequence[float] = (),
     infer_s: Sequence[float] = (),
     video: str = "",
+    did_other: bool = False,
 ) -> EpisodeFigures:
     """The figures of an episode.
 
@@ -121,6 +129,7 @@ def episode_figures(
         ages_s: from each exposure to the answer's arrival in the filter.
         infer_s: that the policy took for each answer.
         video: its file's name.
+        did_other: whether the other instruction was carried out instead.
     """
     stamps_ns, positions = log.command_stamps_ns, log.command_positions.values
     report = judge_limits(stamps_ns, positions, model)
@@ -146,6 +155,7 @@ def episode_figures(
         age_ms=_median_ms(ages_s),
         infer_ms=_median_ms(infer_s),
         video=video,
+        did_other=did_other,
     )
 
 

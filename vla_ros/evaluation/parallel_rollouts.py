@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
@@ -82,12 +83,19 @@ def _run_in_process(
     """One episode; the text of what was refused, since not every error can be sent from process to process."""
     try:
         if not _kept or _kept[0].settings != settings:
-            while _kept:
-                _kept.pop().close()
+            if not _kept:
+                # OpenGL contexts have to go while there is still an interpreter to free them.
+                atexit.register(_release)
+            _release()
             _kept.append(Rollouts(settings))
         return _kept[0].run(attempt, _film(settings, attempt, plan, is_filmed))
     except VlaRosError as error:
         return str(error)
+
+
+def _release() -> None:
+    while _kept:
+        _kept.pop().close()
 
 
 def _film(settings: RolloutSettings, attempt: Attempt, plan: FilmPlan | None, is_filmed: bool) -> Film | None:

@@ -72,6 +72,7 @@ class Attempt:
         task: the instruction, as the policy is told.
         needed: the instruction that the scene is drawn for; another one than `task` where the words were changed.
         variant: tells attempts of one suite and seed apart; empty for the plain one.
+        other: an instruction that would be wrong here, to see whether it is carried out instead; empty for none.
     """
 
     suite: str
@@ -79,6 +80,7 @@ class Attempt:
     task: str
     needed: str
     variant: str = ""
+    other: str = ""
 
     @property
     def name(self) -> str:

@@ -149,8 +149,8 @@ class _Episode:
         while cell.now_ns < self._start_ns:
             self._step(cell.measure())
         begin_error = self._begin_task()
-        judge = Judge(self._task, self._world.object_poses())
-        outcome = "running"
+        judge, others = self._judges()
+        outcome, did_other = "running", False
         while outcome == "running":
             measured = cell.measure()
             self._expose()
@@ -159,7 +159,9 @@ class _Episode:
             if self._tick % _JUDGED_EVERY == 0:
                 time_s = (cell.now_ns - self._start_ns) * _NS
                 opening = self._world.robot_state(cell.now_ns).gripper_opening
-                outcome = judge.update(self._world.object_poses(), cell.tcp_pose(), opening, time_s)
+                moment = self._world.object_poses(), cell.tcp_pose(), opening, time_s
+                did_other |= any(other.update(*moment) == "success" for other in others)
+                outcome = judge.update(*moment)
         duration_s = (cell.now_ns - self._start_ns) * _NS
         is_late = outcome == "failure" and duration_s > self._settings.time_limit_s
         ended: EpisodeOutcome = "timeout" if is_late else ("success" if outcome == "success" else "failure")
@@ -167,8 +169,14 @@ class _Episode:
         log = self._recorder.finish(ended, duration_s, f"{judge.reason}{begin_error}{failure}")
         video = "" if self._film is None else self._film.finish(ended)
         return episode_figures(
-            self._attempt, log, cell.model, dialogue.counts, dialogue.ages_s, dialogue.infer_s, video
+            self._attempt, log, cell.model, dialogue.counts, dialogue.ages_s, dialogue.infer_s, video, did_other
         )
+
+    def _judges(self) -> tuple[Judge, list[Judge]]:
+        """Of what was asked, and of what would be wrong."""
+        poses, limit_s = self._world.object_poses(), self._settings.time_limit_s
+        wrong = [Task.parse(self._attempt.other, limit_s)] if self._attempt.other else []
+        return Judge(self._task, poses), [Judge(task, poses) for task in wrong]
 
     def _begin_task(self) -> str:
         """Tells the policy what to do; why it wouldn't, if it wouldn't: then the arm just stands there."""

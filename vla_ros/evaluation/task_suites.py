@@ -13,8 +13,8 @@ from vla_ros.instruction import DIRECTIONS, VERBS, Direction, Instruction, Thing
 
 SUITES: tuple[Verb, ...] = VERBS
 SETTINGS = ("blocks",)
-SWAPPED = "swapped"
-"""Variant of an attempt at which the same scene is given another object's name."""
+SWAPPED, HELD_OUT = "swapped", "held-out"
+"""Variants of an attempt: at the same scene another object is named; or the same, in words never trained on."""
 
 # The three blocks of the setting `blocks`, and what can be done with them.
 _BLOCKS = tuple(Thing(colour, "block") for colour in ("red", "green", "blue"))
@@ -51,7 +51,7 @@ def find_suites(text: str, setting: str) -> tuple[Verb, ...]:
 
 
 def draw_attempts(
-    suite: Verb, setting: str, seeds: Iterable[int], *, held_out: bool = False, with_swap: bool = False
+    suite: Verb, setting: str, seeds: Iterable[int], *, with_held_out: bool = False, with_swap: bool = False
 ) -> list[Attempt]:
     """What a suite asks for at seeds, the same whoever is asked.
 
@@ -59,16 +59,20 @@ def draw_attempts(
         suite: the verb.
         setting: of the scenes.
         seeds: one scene each.
-        held_out: in wordings that no policy was trained on.
-        with_swap: each scene a second time, with another of its objects named.
+        with_held_out: each scene once more, in a wording that no policy was trained on.
+        with_swap: each scene once more, with another of its objects named.
     """
     attempts = []
     for seed in seeds:
         needed = draw_instruction(suite, setting, seed)
-        attempts.append(Attempt(suite, seed, _word(needed, seed, held_out), str(needed)))
+        scene, other = str(needed), ""
         if with_swap:
-            other = swap_thing(needed, scene_things(setting, seed, needed), seed)
-            attempts.append(Attempt(suite, seed, _word(other, seed, held_out), str(needed), SWAPPED))
+            swapped = swap_thing(needed, scene_things(setting, seed, needed), seed)
+            other = str(swapped)
+            attempts.append(Attempt(suite, seed, _word(swapped, seed), scene, SWAPPED, scene))
+        attempts.append(Attempt(suite, seed, _word(needed, seed), scene, "", other))
+        if with_held_out:
+            attempts.append(Attempt(suite, seed, _word(needed, seed, True), scene, HELD_OUT))
     return attempts
 
 
@@ -98,6 +102,6 @@ def swap_thing(instruction: Instruction, things: Iterable[Thing], seed: int) -> 
     return replace(instruction, thing=others[int(rng.integers(len(others)))])
 
 
-def _word(instruction: Instruction, seed: int, held_out: bool) -> str:
+def _word(instruction: Instruction, seed: int, held_out: bool = False) -> str:
     texts = instruction_texts(instruction, held_out)
     return texts[int(np.random.default_rng([seed, _WORDS]).integers(len(texts)))]
