@@ -26,6 +26,7 @@ COMMANDS = {
     "serve": "serve policies to other processes and machines",
     "swap": "let another policy of the running stack move the arm",
     "teleop": "lead the arm of the running stack by keyboard, gamepad, SpaceMouse, phone or a script",
+    "train": "train a policy on datasets",
 }
 
 

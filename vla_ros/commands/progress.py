@@ -14,9 +14,17 @@ class Progress:
 
     def __init__(self) -> None:
         self._part, self._since_s, self._shown = "", 0.0, -1
+        self._shown_s = 0.0
         self._is_terminal = sys.stderr.isatty()
 
-    def __call__(self, part: str, fraction: float) -> None:
+    def __call__(self, part: str, fraction: float, note: str = "") -> None:
+        """Shows how far a part of the work is.
+
+        Args:
+            part: its name; another one begins a bar of its own.
+            fraction: of it that is done.
+            note: shown behind the bar.
+        """
         now_s = time.monotonic()
         if part != self._part:
             self.end()
@@ -24,12 +32,14 @@ class Progress:
         percent = int(100.0 * min(1.0, max(0.0, fraction)))
         # Lines in a log are fewer than a bar's steps.
         step = percent if self._is_terminal else percent - percent % 25
-        if now_s - self._since_s < _SILENT_S or step == self._shown:
+        # A note changes faster than a bar.
+        is_news = step != self._shown or (bool(note) and self._is_terminal and now_s - self._shown_s >= 1.0)
+        if now_s - self._since_s < _SILENT_S or not is_news:
             return
-        self._shown = step
+        self._shown, self._shown_s = step, now_s
         done = _BAR * percent // 100
-        text = f"{part:16} [{'#' * done}{'.' * (_BAR - done)}] {percent:3d} %"
-        print(f"\r{text}" if self._is_terminal else text, end="" if self._is_terminal else "\n", file=sys.stderr)
+        text = f"{part:16} [{'#' * done}{'.' * (_BAR - done)}] {percent:3d} % {note}".rstrip()
+        print(f"\r{text}\x1b[K" if self._is_terminal else text, end="" if self._is_terminal else "\n", file=sys.stderr)
         sys.stderr.flush()
 
     def end(self) -> None:

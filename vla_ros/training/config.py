@@ -1,10 +1,10 @@
-"""The settings of a training run: `config/training/*.yaml`, or a file of one's own; docs/training.md has them all."""
+"""How anything is trained, and where the settings of a run come from: docs/training.md has them all."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,37 +81,6 @@ class LoopConfig:
                 f"open_loop_every {self.open_loop_every} isn't a multiple of checkpoint_every {self.checkpoint_every}: "
                 "what is examined is kept"
             )
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """A training run of one of our own networks.
-
-    Attributes:
-        policy: the network, by its name in `vla_ros.policies.architectures`.
-        contract: name or YAML file of what it sees and does.
-        datasets: folders of LeRobot v3; the command's `--dataset` come in their place.
-        architecture: the network's own settings, where they aren't its defaults.
-        held_out: share of the episodes that are examined and never trained on.
-        held_out_examples: at most so many of their frames are examined each time.
-        augment: whether images are varied, as the data's side says.
-        loop: how.
-    """
-
-    policy: str
-    contract: str
-    datasets: tuple[str, ...] = ()
-    architecture: dict[str, Any] = field(default_factory=dict)
-    held_out: float = 0.05
-    held_out_examples: int = 512
-    augment: bool = True
-    loop: LoopConfig = field(default_factory=LoopConfig)
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.held_out < 1.0:
-            raise ValueError(f"held_out {self.held_out} isn't in [0, 1)")
-        if self.held_out_examples < 1:
-            raise ValueError(f"held_out_examples {self.held_out_examples} is below 1")
 
 
 def read_settings(policy: str, path: Path | None, changes: Sequence[str]) -> tuple[dict[str, Any], str]:

@@ -232,7 +232,6 @@ class Trainer:
         is_due = every is None or (every > 0 and self._step % every == 0) or is_last
         if self._examine is None or not is_due:
             return None
-        self._watch.progress("open loop", 0.0, "")
         self._learner.module.eval()
         try:
             with torch.no_grad():

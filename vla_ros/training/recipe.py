@@ -1,0 +1,75 @@
+"""What can be trained by name, and what is made of its settings before the loop begins."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vla_ros.errors import UnknownNameError
+from vla_ros.training.config import LoopConfig
+from vla_ros.training.learner import Batches, Learner
+from vla_ros.training.outcome import Examination
+
+# Name -> "module:function" with the arguments of `prepare`.
+RECIPES = {
+    "act": "vla_ros.training.own_policies:prepare",
+    "bc": "vla_ros.training.own_policies:prepare",
+    "diffusion": "vla_ros.training.own_policies:prepare",
+    "flow_vla": "vla_ros.training.own_policies:prepare",
+}
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that the loop needs.
+
+    Attributes:
+        learner: what learns.
+        batches: what from.
+        loop: how.
+        settings: all that are in force, as plain data; a run goes on from these.
+        summary: what it is going to be, in a few lines, for a person.
+        examine: see `Trainer`; None where nothing is held out.
+        kind: of the policy that a checkpoint becomes.
+        rate_hz: how often that is asked for a chunk.
+        can_export: whether `policies.export` takes its checkpoints.
+        parameters: of the policy, besides its checkpoint.
+    """
+
+    learner: Learner
+    batches: Batches
+    loop: LoopConfig
+    settings: dict[str, Any]
+    summary: str = ""
+    examine: Callable[[], Examination] | None = None
+    kind: str = "learned"
+    rate_hz: float = 5.0
+    can_export: bool = True
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+def prepare(
+    settings: Mapping[str, Any], where: str, datasets: Sequence[Path] = (), progress: Progress = lambda _a, _b: None
+) -> Recipe:
+    """Reads the data and makes what learns from it.
+
+    Args:
+        settings: plain data with at least `policy`.
+        where: they come from, for error texts.
+        datasets: in the place of those in the settings; none for those.
+        progress: told the part of the work and how far it is, from 0 to 1.
+
+    Raises:
+        VlaRosError: for settings or data that can't be used.
+    """
+    name = str(settings.get("policy", ""))
+    if name not in RECIPES:
+        raise UnknownNameError("policy to train", name, RECIPES)
+    module, _, function = RECIPES[name].partition(":")
+    recipe: Recipe = getattr(importlib.import_module(module), function)(dict(settings), where, datasets, progress)
+    return recipe
