@@ -32,12 +32,13 @@ class LearnedPolicy:
         contract: what it is asked to see and emit.
         checkpoint: whose sizes, statistics and contract hold.
         model: its network.
+        added_words: see `LearnedParameters`.
 
     Raises:
         ContractError: if the contract isn't the checkpoint's, or the network's sizes don't fit it.
     """
 
-    def __init__(self, contract: Contract, checkpoint: Checkpoint, model: ModelRuntime) -> None:
+    def __init__(self, contract: Contract, checkpoint: Checkpoint, model: ModelRuntime, added_words: str = "") -> None:
         check_fit(contract, checkpoint)
         self.contract = contract
         self._spec = checkpoint.card.spec
@@ -45,6 +46,7 @@ class LearnedPolicy:
         # By the formulas of the training, whatever the contract in force says of what happens inside.
         self._state = checkpoint.statistics.state_normaliser(checkpoint.contract)
         self._action = checkpoint.statistics.action_normaliser(checkpoint.contract)
+        self._added_words = added_words
         self._words: Any = None
         self._note = ""
         self._rng = np.random.default_rng(0)
@@ -65,7 +67,7 @@ class LearnedPolicy:
         settings = build(LearnedParameters, parameters, WHERE)
         checkpoint = read_checkpoint(Path(settings.checkpoint).expanduser())
         check_fit(contract, checkpoint)
-        return cls(contract, checkpoint, load_runtime(checkpoint, settings))
+        return cls(contract, checkpoint, load_runtime(checkpoint, settings), settings.added_words)
 
     @staticmethod
     def check_parameters(contract: Contract, parameters: dict[str, Any]) -> None:
@@ -86,7 +88,7 @@ class LearnedPolicy:
         self._words = None
         if not task.strip():
             raise InstructionError(task, "is empty", "say what to do")
-        self._words = np.array([self._spec.word_ids(task)], dtype=np.int64)
+        self._words = np.array([self._spec.word_ids(f"{task} {self._added_words}")], dtype=np.int64)
         self._note = task if self._spec.takes_language else "does its one task, whatever it is told"
         self._rng = np.random.default_rng(seed)
         self._anchors.clear()

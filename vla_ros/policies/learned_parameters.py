@@ -27,6 +27,7 @@ class LearnedParameters:
         prefix: how an answer continues the chunk that is being executed (real-time chunking): `trained` into the
             network; `guided` as it samples, by torch; `auto` in the way that it can, the first before the second;
             `none` not at all, as one that can't.
+        added_words: behind every instruction, such as the word for what goes well where training told it.
     """
 
     checkpoint: str
@@ -35,6 +36,7 @@ class LearnedParameters:
     device: str = "cpu"
     steps: int | None = None
     prefix: Literal["auto", "trained", "guided", "none"] = "auto"
+    added_words: str = ""
 
     def __post_init__(self) -> None:
         if self.threads < 0:

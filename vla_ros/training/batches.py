@@ -87,12 +87,12 @@ class ExampleBatches:
         actions = torch.from_numpy(np.asarray(normalised, dtype=np.float32))
         truth = self.examples.truth
         if truth is None:
-            return Batch(inputs, actions, is_valid)
+            return Batch(inputs, actions, is_valid, index=torch.from_numpy(rows))
         xy = torch.from_numpy(truth.xy[rows][:, self._cameras].astype(np.float32)) + shift[:, :, None]
         is_visible = torch.from_numpy(truth.is_visible[rows][:, self._cameras])
         is_visible &= ((xy >= 0.0) & (xy <= 1.0)).all(dim=-1)
-        pose, is_known = truth.pose[rows].astype(np.float32), truth.is_known[rows]
-        return Batch(inputs, actions, is_valid, xy, is_visible, torch.from_numpy(pose), torch.from_numpy(is_known))
+        pose, is_known = (torch.from_numpy(each[rows]) for each in (truth.pose, truth.is_known))
+        return Batch(inputs, actions, is_valid, xy, is_visible, pose.float(), is_known, index=torch.from_numpy(rows))
 
     def _states(self, rows: RowArray) -> NDArray[np.float32]:
         if not self.examples.contract.observation.state:

@@ -7,6 +7,7 @@ from typing import Any
 
 from vla_ros.training.augmentation import Augmentation
 from vla_ros.training.config import LoopConfig
+from vla_ros.training.options import Options
 from vla_ros.training.selection import Selection
 
 
@@ -31,6 +32,7 @@ class TrainingConfig:
         is_cached: whether prepared images are kept in files, else in memory.
         cache: folder of these; null for one in each dataset's.
         loop: how it is trained.
+        options: what else changes the loss.
     """
 
     policy: str
@@ -49,6 +51,7 @@ class TrainingConfig:
     is_cached: bool = True
     cache: str | None = None
     loop: LoopConfig = field(default_factory=LoopConfig)
+    options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.held_out < 1.0:

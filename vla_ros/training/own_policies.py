@@ -19,6 +19,7 @@ from vla_ros.training.batches import ExampleBatches
 from vla_ros.training.examples import ExampleSet, read_examples
 from vla_ros.training.image_cache import CacheOptions
 from vla_ros.training.open_loop import compare_chunks
+from vla_ros.training.optional import with_options
 from vla_ros.training.outcome import Examination
 from vla_ros.training.own_config import TrainingConfig
 from vla_ros.training.recipe import Progress, Recipe
@@ -48,7 +49,7 @@ def prepare(settings: dict[str, Any], where: str, datasets: Sequence[Path], prog
     )
     seed = config.loop.seed
     learned, held_out = examples.split(config.held_out, seed) if config.held_out else (examples, None)
-    vocabulary = examples.words()
+    vocabulary = tuple(dict.fromkeys((*examples.words(), *config.options.words)))
     spec = learned.model_spec(vocabulary, config.max_words if vocabulary else 1)
     statistics = learned.statistics()
     with torch.random.fork_rng(devices=[]):
@@ -62,8 +63,9 @@ def prepare(settings: dict[str, Any], where: str, datasets: Sequence[Path], prog
         unseen = ExampleBatches(held_out, spec, statistics, seed)
         examine = make_examination(network, unseen, config.held_out_examples)
     period_s = examples.contract.action.period_s
+    learner = ArchitectureLearner(network, examples.contract, statistics)
     return Recipe(
-        ArchitectureLearner(network, examples.contract, statistics),
+        with_options(learner, config.options, len(examples.states)),
         batches,
         config.loop,
         plain(dataclasses.asdict(config)),
@@ -71,6 +73,8 @@ def prepare(settings: dict[str, Any], where: str, datasets: Sequence[Path], prog
         examine,
         # As often as half a chunk lasts.
         rate_hz=round(1.0 / (period_s * max(1, config.horizon // 2)), 3),
+        # A policy that was told how well things went is asked to do them well.
+        parameters={"added_words": config.options.words[0]} if config.options.words else {},
     )
 
 

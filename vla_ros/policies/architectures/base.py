@@ -68,7 +68,7 @@ class Batch(_Tensors):
         target_pose: (B, things, k) where these things are relative to the tool, of size 1; None where nobody knows.
         target_pose_valid: (B, things) bool, where `target_pose` counts; None if everywhere.
         weight: (B,) how much each example's actions count, at least 0; None for the same.
-        index: (B,) int64, which examples of their set these are; None where nobody says.
+        index: (B,) int64, rows of their set of examples; None where nobody says.
     """
 
     inputs: Inputs
