@@ -53,7 +53,8 @@ class ExampleBatches:
         self._action = statistics.action_normaliser(examples.contract)
         self._words = _word_table(examples, spec)
         self._augmentation, self._seed = augmentation, seed
-        self._images = [[part.images[name] for name in spec.images] for part in examples.parts]
+        # Plain arrays: each look into a `memmap` would make another one.
+        self._images = [[np.asarray(part.images[name]) for name in spec.images] for part in examples.parts]
         self._cameras = [list(examples.contract.observation.images).index(name) for name in spec.images]
         self._firsts = np.array([part.first for part in examples.parts], dtype=np.int64)
         self._order = ExampleOrder(examples.part_of[examples.rows], seed, weights)

@@ -8,11 +8,11 @@ rule or a changed dataset never meets an old file. It takes its name when it is 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -100,7 +100,7 @@ def prepare_images(
     missing = [each for each in wanted if _opened(files[each.name], shapes[each.name]) is None]
     try:
         if missing:
-            _make_files(path, dataset, missing, files, shapes, lengths, options, progress)
+            _make_files(path, data_hash, dataset, missing, files, lengths, options, progress)
     except OSError as error:
         raise DatasetError(
             f"prepared images can't be written to {folder} ({error.strerror}); name another folder, or keep them in "
@@ -116,24 +116,25 @@ def prepare_images(
 
 def _make_files(
     path: Path,
+    data_hash: str,
     dataset: Dataset,
     wanted: Sequence[_Wanted],
     files: Mapping[str, Path],
-    shapes: Mapping[str, tuple[int, ...]],
     lengths: Sequence[int],
     options: CacheOptions,
     progress: Progress,
 ) -> None:
     with contextlib.ExitStack() as stack:
         partial = {each.name: stack.enter_context(whole_file(files[each.name])) for each in wanted}
-        for name, file in partial.items():
-            np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shapes[name])
+        for each in wanted:
+            shape = (sum(lengths), 3, *each.size)
+            np.lib.format.open_memmap(partial[each.name], mode="w+", dtype=np.uint8, shape=shape)
         groups = _groups(lengths)
         processes = min(options.processes or len(os.sched_getaffinity(0)), len(groups))
         if processes <= 1:
-            results = (_fill_group(dataset, group, wanted, partial) for group in groups)
+            results: Iterator[int] = (_fill_group(dataset, group, wanted, partial) for group in groups)
         else:
-            results = _in_processes(processes, path, groups, wanted, partial)
+            results = _in_processes(processes, path, data_hash, groups, wanted, partial)
         done = 0
         for count in results:
             done += count
@@ -148,18 +149,31 @@ def _make_files(
 
 
 def _in_processes(
-    processes: int, path: Path, groups: Sequence[Any], wanted: Sequence[_Wanted], files: Mapping[str, Path]
-) -> Any:
+    processes: int,
+    path: Path,
+    data_hash: str,
+    groups: Sequence[Sequence[tuple[int, int]]],
+    wanted: Sequence[_Wanted],
+    files: Mapping[str, Path],
+) -> Iterator[int]:
     try:
         import joblib
     except ModuleNotFoundError as error:
         raise MissingDependencyError("joblib", "preparing images in several processes", "pip install joblib") from error
-    work = (joblib.delayed(_open_and_fill)(path, group, wanted, files) for group in groups)
-    return joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(work)
+    work = (joblib.delayed(_open_and_fill)(path, data_hash, group, wanted, files) for group in groups)
+    yield from joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(work)
 
 
-def _open_and_fill(path: Path, group: Sequence[tuple[int, int]], wanted: Sequence[_Wanted], files: Any) -> int:
-    return _fill_group(open_any(path)[1], group, wanted, files)
+def _open_and_fill(
+    path: Path, data_hash: str, group: Sequence[tuple[int, int]], wanted: Sequence[_Wanted], files: Mapping[str, Path]
+) -> int:
+    return _fill_group(_open_once(path, data_hash), group, wanted, files)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_once(path: Path, data_hash: str) -> Dataset:
+    """A process has many groups to fill; another hash is another dataset at the same place."""
+    return open_any(path)[1]
 
 
 def _fill_group(

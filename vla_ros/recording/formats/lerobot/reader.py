@@ -9,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vla_ros.errors import DatasetError
@@ -20,7 +19,7 @@ from vla_ros.recording.formats.lerobot.frames import LeRobotFrames
 from vla_ros.recording.formats.lerobot.info import INFO_PATH, read_info, schema_of
 from vla_ros.recording.formats.lerobot.own import read_own
 from vla_ros.recording.formats.lerobot.places import EpisodePlace, find_places
-from vla_ros.recording.formats.lerobot.tables import read_table
+from vla_ros.recording.formats.lerobot.rows import DataFile
 from vla_ros.recording.formats.lerobot.writer import unfinished
 from vla_ros.recording.videos import VideoPart, read_video
 from vla_ros.types import ImageArray
@@ -49,6 +48,7 @@ class LeRobotDataset:
         self._places, self._tasks = find_places(folder, info)
         self._own = read_own([place.length for place in self._places], folder)
         self._fps = frame_rate(self._schema.fps)
+        self._file: DataFile | None = None
 
     @property
     def schema(self) -> Schema:
@@ -89,7 +89,9 @@ class LeRobotDataset:
         return LeRobotFrames(own.name, columns, tasks, read_images, dict(own.attributes), videos, known)
 
     def _rows(self, place: EpisodePlace, index: int, names: list[str]) -> pa.Table:
-        table = read_table(place.data, [*names, "frame_index"], pc.field("episode_index") == index)
+        if self._file is None or self._file.path != place.data:
+            self._file = DataFile(place.data)
+        table = self._file.read(index, [*names, "frame_index"])
         frames = table["frame_index"].to_pylist()
         if frames != list(range(place.length)):
             raise DatasetError(
