@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from vla_ros.contract import ImageSpec
 from vla_ros.errors import ContractError, DatasetError
 from vla_ros.geometry import rotations, se3
 from vla_ros.observation.image import prepare_frame, prepare_points
+from vla_ros.policies.architectures.base import architecture_class
 from vla_ros.policies.architectures.spec import ModelSpec
 from vla_ros.policies.base import InferenceContext
 from vla_ros.policies.checkpoint import write_checkpoint
@@ -323,3 +326,45 @@ def test_no_augmentation_is_the_image_itself(examples):
         with_it.examples_at([3]).inputs.images, without.batch(0, 12).inputs.images[[list(without.order(0)).index(3)]]
     )
     assert examples.parts[0].images["base"].shape == (12, 3, 16, 24) != (12, 3, HEIGHT, WIDTH)
+
+
+def test_an_image_that_may_be_absent_is_black(tmp_path):
+    path = write_dataset(tmp_path / "little", [make_episode(0, 4)])
+    images = {**CONTRACT.observation.images, "side": ImageSpec("side", 24, 16, if_absent="black")}
+    observation = dataclasses.replace(CONTRACT.observation, images=images)
+    contract = dataclasses.replace(CONTRACT, observation=observation)
+    examples = read_examples([path], 2, contract, cache=IN_MEMORY)
+    seen = ExampleBatches(examples, examples.model_spec(), examples.statistics()).examples_at([0, 1]).inputs.images
+    assert not seen[:, 2].any()
+    assert seen[:, :2].flatten(2).any(dim=-1).all()
+
+
+def test_datasets_of_other_formats_give_the_same_examples(tmp_path, ours, examples):
+    pytest.importorskip("h5py")
+    hdf5 = importlib.import_module("vla_ros.recording.formats.hdf5")
+    source = open_any(ours)[1]
+    with contextlib.closing(hdf5.create(tmp_path / "little.hdf5", source.schema, {})) as writer:
+        for index in range(2):
+            writer.add(source.read(index))
+    other = read_examples([tmp_path / "little.hdf5"], HORIZON, cache=CacheOptions(processes=1))
+    np.testing.assert_array_equal(other.actions, examples.actions)
+    np.testing.assert_array_equal(other.states, examples.states)
+    np.testing.assert_array_equal(other.parts[0].images["base"], examples.parts[0].images["base"])
+    assert list((tmp_path / CACHE_FOLDER).iterdir())
+
+
+def test_the_small_vla_learns_from_a_batch_with_truth(tmp_path):
+    frames = 8
+    poses = pose_values(make_poses(5, frames))
+    changes = {"object_pose": poses, "object_xy.base": np.full((frames, 2), 0.5, dtype=np.float32)}
+    path = write_dataset(tmp_path / "truth", [make_episode(0, frames, changes=changes)])
+    examples = read_examples([path], HORIZON, cache=IN_MEMORY)
+    kind = architecture_class("flow_vla")
+    network = kind(examples.model_spec(examples.words(), 6), kind.config_class())
+    batch = ExampleBatches(examples, network.spec, examples.statistics(), augmentation=Augmentation()).batch(0, 8)
+    losses = network.losses(batch, torch.Generator().manual_seed(0))
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    # What the truth is for: where things are counts in the loss.
+    assert len(losses) > len(
+        network.losses(dataclasses.replace(batch, target_xy=None, target_pose=None), torch.Generator())
+    )
