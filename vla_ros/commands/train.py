@@ -30,6 +30,7 @@ checkpoint; --resume goes on from the newest one with the settings in the folder
 examples:
   vla-ros train --dataset datasets/reach --policy flow_vla --out runs/reach --minutes 30
   vla-ros train --dataset datasets/reach --policy bc --set loop.learning_rate=3e-4 --set architecture.width=128
+  vla-ros train --dataset datasets/cups --policy openvla --checkpoint ~/checkpoints/openvla-7b --lora 32 --out runs/cups
   vla-ros train --resume --out runs/reach
 """
 
@@ -55,6 +56,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument(
         "--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="e.g. loop.batch_size=32"
+    )
+    parser.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="the OpenVLA that is fine-tuned")
+    parser.add_argument(
+        "--lora", nargs="?", const=0, type=int, metavar="RANK", help="fine-tune OpenVLA by an adapter (of that rank)"
     )
     parser.add_argument("--no-export", action="store_true", help="leave out the ONNX file of the last checkpoint")
     parser.add_argument("--json", dest="is_json", action="store_true", help="one JSON object, last on standard output")
@@ -82,6 +87,10 @@ def run(args: argparse.Namespace) -> int:
             if not 0 < value < math.inf:
                 raise VlaRosError(f"--{name} {value:g}: above 0, and finite")
             changes.append(f"loop.{name}={value!r}")
+    if args.checkpoint is not None:
+        changes.append(f"openvla.checkpoint={json.dumps(str(args.checkpoint.expanduser().absolute()))}")
+    if args.lora:
+        changes.append(f"openvla.lora.rank={args.lora}")
     if args.resume and args.out is None:
         raise VlaRosError("--resume needs --out, the folder of the run to go on with")
     written = args.out / CONFIG if args.resume else None

@@ -20,11 +20,14 @@ def trained_weights(module: nn.Module) -> dict[str, Tensor]:
 def remember(module: nn.Module, average: WeightAverage, optimiser: Any) -> dict[str, Tensor]:
     """Weights, their average, buffers and the optimiser's state, each under a prefix of its own.
 
+    Buffers that are no part of a module's state are left out: they follow from what it was made of, as the codes of
+    quantised weights do.
+
     What is random follows from seed and step alone, so no generator's state is among them.
     """
     found = {f"weight/{name}": weight for name, weight in trained_weights(module).items()}
     found |= {f"average/{name}": value for name, value in average.averages.items()}
-    found |= {f"buffer/{name}": value for name, value in module.named_buffers()}
+    found |= {f"buffer/{name}": value for name, value in _kept_buffers(module).items()}
     names = _names(module, optimiser)
     for index, state in optimiser.state_dict()["state"].items():
         found |= {f"optimiser.{key}/{names[index]}": torch.as_tensor(value) for key, value in state.items()}
@@ -41,7 +44,7 @@ def recall(tensors: Mapping[str, Tensor], module: nn.Module, average: WeightAver
     weights = trained_weights(module)
     places = {f"weight/{name}": weight for name, weight in weights.items()}
     places |= {f"average/{name}": value for name, value in average.averages.items()}
-    places |= {f"buffer/{name}": value for name, value in module.named_buffers()}
+    places |= {f"buffer/{name}": value for name, value in _kept_buffers(module).items()}
     for name, place in places.items():
         if name not in tensors or tensors[name].shape != place.shape:
             shape = tuple(tensors[name].shape) if name in tensors else "missing"
@@ -58,6 +61,11 @@ def recall(tensors: Mapping[str, Tensor], module: nn.Module, average: WeightAver
         if group.startswith("optimiser."):
             state.setdefault(indices[parameter], {})[group.removeprefix("optimiser.")] = tensor
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def _kept_buffers(module: nn.Module) -> dict[str, Tensor]:
+    kept = module.state_dict(keep_vars=True).keys()
+    return {name: value for name, value in module.named_buffers() if name in kept}
 
 
 def _names(module: nn.Module, optimiser: Any) -> dict[int, str]:

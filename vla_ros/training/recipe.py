@@ -19,6 +19,7 @@ RECIPES = {
     "bc": "vla_ros.training.own_policies:prepare",
     "diffusion": "vla_ros.training.own_policies:prepare",
     "flow_vla": "vla_ros.training.own_policies:prepare",
+    "openvla": "vla_ros.training.openvla.recipe:prepare",
 }
 
 Progress = Callable[[str, float], None]

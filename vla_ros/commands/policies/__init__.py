@@ -1,4 +1,4 @@
-"""`vla-ros policies`: what can be run here and why something can't, and the export of checkpoints."""
+"""`vla-ros policies`: what can be run here and why something can't, and what is made of checkpoints."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from vla_ros.commands.progress import Progress
 _EPILOG = """\
 Every kind and every policy is looked at in a process of its own, so that one that fails to import breaks no other.
 `list` returns 0 whatever it finds. `export` writes model.onnx into a checkpoint's folder; from then on it is taken by
-itself.
+itself. `merge` writes a whole OpenVLA out of its base and an adapter.
 
 example:
   vla-ros policies
   vla-ros policies list --json my_policy.yaml
   vla-ros policies export checkpoints/reach
+  vla-ros policies merge runs/cups/checkpoints/step-001000 checkpoints/openvla_cups
 """
 
 
@@ -47,6 +48,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     _add_json(export)
     export.set_defaults(run=run_export)
+    merge = actions.add_parser("merge", help="write an OpenVLA into which an adapter was merged")
+    merge.add_argument("adapter", type=Path, metavar="ADAPTER", help="folder with adapter_config.json")
+    merge.add_argument("out", type=Path, metavar="OUT", help="folder to make")
+    merge.add_argument(
+        "--checkpoint", type=Path, metavar="FOLDER", help="the base (default: the one it was trained on)"
+    )
+    _add_json(merge)
+    merge.set_defaults(run=run_merge)
     return parser
 
 
@@ -84,5 +93,24 @@ def run_export(args: argparse.Namespace) -> int:
         print(
             f"{found['path']}: {found['size_mb']:.1f} MB; on one thread {found['torch_ms']:.2f} ms with torch, "
             f"{found['onnx_ms']:.2f} ms with ONNX Runtime, {found['ort_speedup']:.2f} times as fast"
+        )
+    return 0
+
+
+def run_merge(args: argparse.Namespace) -> int:
+    """Runs `merge`; 0 if the checkpoint was written.
+
+    Raises:
+        VlaRosError: if the adapter isn't one of the base's, or the folder has something in it.
+    """
+    from vla_ros.commands.policies.merging import merge
+
+    found = merge(args.adapter, args.out, args.checkpoint)
+    if args.is_json:
+        print(json.dumps(found))
+    else:
+        print(
+            f"{found['path']}: {found['size_mb']:.1f} MB"
+            + (f"; its policy is {found['policy']}" if found["policy"] else "")
         )
     return 0

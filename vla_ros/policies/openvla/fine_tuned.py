@@ -28,6 +28,8 @@ from vla_ros.policies.checkpoint import git_version
 from vla_ros.policies.fit import CONTRACT_FILE, find_contract_differences
 from vla_ros.policies.normalisation import Statistics
 from vla_ros.policies.openvla.checkpoint import STATISTICS_FILE, read_json
+from vla_ros.policies.openvla.lora import CONFIG_FILE
+from vla_ros.policies.openvla.parameters import OpenVLAParameters
 from vla_ros.policies.registry import PolicyConfig
 
 CARD_FILE, POLICY_FILE = "fine_tuned.json", "policy.yaml"
@@ -64,6 +66,33 @@ def read_card(folder: Path | str) -> FineTunedCard | None:
     """The card of a folder, None for one that comes from elsewhere. Raises ConfigError if it can't be read."""
     path = Path(folder).expanduser() / CARD_FILE
     return build(FineTunedCard, read_json(path), str(path)) if path.is_file() else None
+
+
+def follow_card(parameters: OpenVLAParameters) -> OpenVLAParameters:
+    """Parameters whose checkpoint is a folder that was fine-tuned here, filled up with what its card says.
+
+    The base, the adapter and how the base was quantised, where it is an adapter's folder; the part of the image, where
+    the parameters leave that open; anything else is as it was.
+
+    Raises:
+        ConfigError: for a card that can't be read.
+    """
+    folder = Path(parameters.checkpoint).expanduser()
+    card = read_card(folder)
+    if card is None:
+        return parameters
+    area = card.centre_area if parameters.centre_area is None else parameters.centre_area
+    filled = dataclasses.replace(parameters, centre_area=area, image=parameters.image or card.image)
+    if not (folder / CONFIG_FILE).is_file():
+        return filled
+    quantisation = card.quantisation if filled.quantisation == "none" else filled.quantisation
+    return dataclasses.replace(
+        filled,
+        checkpoint=card.base,
+        adapters={card.adapter: str(folder), **filled.adapters},
+        adapter=filled.adapter or card.adapter,
+        quantisation=quantisation,
+    )
 
 
 def read_norm_stats(folder: Path | str) -> dict[str, Any]:
@@ -104,8 +133,7 @@ def write_meaning(folder: Path, card: FineTunedCard, contract: Contract, action:
     (folder / STATISTICS_FILE).write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
     save_contract(contract, folder / CONTRACT_FILE)
     _write_card(folder, dataclasses.replace(card, vla_ros=__version__, git=git_version()))
-    adapters = {"adapters": {card.adapter: "."}, "adapter": card.adapter, "quantisation": card.quantisation}
-    _write_policy(folder, card, {"checkpoint": card.base} | adapters)
+    _write_policy(folder, card)
 
 
 def copy_meaning(adapter: Path, target: Path) -> None:
@@ -121,17 +149,16 @@ def copy_meaning(adapter: Path, target: Path) -> None:
     card = read_card(adapter)
     if card is not None:
         _write_card(target, card)
-        _write_policy(target, card, {"checkpoint": "."})
+        _write_policy(target, card)
 
 
 def _write_card(folder: Path, card: FineTunedCard) -> None:
     (folder / CARD_FILE).write_text(json.dumps(dataclasses.asdict(card), indent=1) + "\n", encoding="utf-8")
 
 
-def _write_policy(folder: Path, card: FineTunedCard, parameters: dict[str, Any]) -> None:
+def _write_policy(folder: Path, card: FineTunedCard) -> None:
     name = re.sub(r"\W", "_", card.adapter, flags=re.ASCII)
     name = name if re.match(r"[A-Za-z]", name) else f"openvla_{name}"
-    shown = {"unnorm_key": card.dataset, "centre_area": card.centre_area, "image": card.image}
-    config = PolicyConfig(name, "openvla", CONTRACT_FILE, card.rate_hz, 0, parameters | shown)
+    config = PolicyConfig(name, "openvla", CONTRACT_FILE, card.rate_hz, 0, {"checkpoint": "."})
     text = yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False)
     (folder / POLICY_FILE).write_text(text, encoding="utf-8")

@@ -26,12 +26,14 @@ class OpenVLAParameters:
     """`parameters` of a policy of kind `openvla`.
 
     Attributes:
-        checkpoint: folder in the hub's layout.
+        checkpoint: folder in the hub's layout, or of an adapter that was fine-tuned here: then its base is the one that
+            its fine_tuned.json names, it is the adapter in use, and weights are quantised as they were in training.
         unnorm_key: dataset whose statistics the actions are read with; empty where the checkpoint has one only.
         convention: what the actions mean: `bridge`, `libero`, `contract` for whatever the contract says, or `auto`:
             `libero` where the dataset's name begins so, else `bridge`.
         image: the contract's image that it sees; empty for the reference.
-        centre_area: part of the image's area that is kept, 0.9 for models fine-tuned on random crops; 1 for all.
+        centre_area: part of the image's area that is kept, 0.9 for models fine-tuned on random crops; 1 for all, and
+            null for what the checkpoint's fine_tuned.json says, else 1.
         device: as torch names it.
         dtype: `float32`, `bfloat16`, `float16`; empty for the checkpoint's own.
         quantisation: `none` or a name of `quantisation.SCHEMES`.
@@ -43,7 +45,7 @@ class OpenVLAParameters:
     unnorm_key: str = ""
     convention: Convention = "auto"
     image: str = ""
-    centre_area: float = 1.0
+    centre_area: float | None = None
     device: str = "cpu"
     dtype: str = ""
     quantisation: str = "none"
@@ -51,7 +53,7 @@ class OpenVLAParameters:
     adapter: str = ""
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.centre_area <= 1.0:
+        if self.centre_area is not None and not 0.0 < self.centre_area <= 1.0:
             raise ValueError(f"centre_area {self.centre_area} isn't in (0, 1]")
         if self.adapter and self.adapter not in self.adapters:
             raise ValueError(f"adapter {self.adapter!r} isn't one of the adapters {sorted(self.adapters)}")

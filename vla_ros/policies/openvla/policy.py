@@ -31,7 +31,7 @@ try:
     from vla_ros.policies.device import find_device
     from vla_ros.policies.openvla.adapters import Adapters
     from vla_ros.policies.openvla.checkpoint import Checkpoint, find_dtype, load_model, read_checkpoint, read_json
-    from vla_ros.policies.openvla.fine_tuned import check_meaning, read_norm_stats
+    from vla_ros.policies.openvla.fine_tuned import check_meaning, follow_card, read_norm_stats
     from vla_ros.policies.openvla.lora import find_weights, read_settings
     from vla_ros.policies.openvla.preprocessing import ImagePreprocessor, PromptEncoder, parse_preprocessor
     from vla_ros.policies.openvla.quantisation import find_scheme, quantise
@@ -40,7 +40,7 @@ except ImportError as error:
 
 _WHERE = "policy openvla: parameters"
 # Position, rotation and gripper.
-_ACTION_WIDTH = 7
+ACTION_WIDTH = 7
 
 
 class OpenVLAPolicy:
@@ -64,11 +64,12 @@ class OpenVLAPolicy:
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         self.contract = contract
+        parameters = follow_card(parameters)
         known = _read(contract, parameters)
         checkpoint, self._image, self._normalisers = known.checkpoint, known.image, known.normalisers
         self._encoder, self._preprocess = known.encoder, known.preprocess
         self._bins = VocabularyBins(checkpoint.config.action_vocabulary)
-        self._longest = checkpoint.config.language.max_positions - checkpoint.config.patches - _ACTION_WIDTH
+        self._longest = checkpoint.config.language.max_positions - checkpoint.config.patches - ACTION_WIDTH
         self._model = load_model(checkpoint, parameters.dtype, parameters.device, on_progress)
         self._adapters = Adapters(self._model)
         for name, folder in parameters.adapters.items():
@@ -86,7 +87,7 @@ class OpenVLAPolicy:
     @staticmethod
     def check_parameters(contract: Contract, parameters: dict[str, Any]) -> None:
         """Finds what `from_parameters` would refuse, short of the weights themselves. Raises the same."""
-        _read(contract, build(OpenVLAParameters, parameters, _WHERE))
+        _read(contract, follow_card(build(OpenVLAParameters, parameters, _WHERE)))
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -120,9 +121,9 @@ class OpenVLAPolicy:
             ChunkError: if the model says something that is no action.
         """
         if self._ids is None:
-            return ActionChunk(np.zeros((0, _ACTION_WIDTH)), is_idle=True, note="no task")
+            return ActionChunk(np.zeros((0, ACTION_WIDTH)), is_idle=True, note="no task")
         pixels = torch.from_numpy(self._preprocess(observation.images[self._image].image)).to(self._model.device)
-        tokens = self._model.generate(pixels[None], self._ids, _ACTION_WIDTH)[0].cpu().numpy()
+        tokens = self._model.generate(pixels[None], self._ids, ACTION_WIDTH)[0].cpu().numpy()
         try:
             actions = self._normaliser.unnormalise(self._bins.decode(tokens))
         except ChunkError as error:
@@ -159,7 +160,7 @@ def _read(contract: Contract, parameters: OpenVLAParameters) -> _Known:
     encoder = PromptEncoder(checkpoint.folder / "tokenizer.json")
     path = checkpoint.folder / "preprocessor_config.json"
     edges_px = tuple(tower.image_px for tower in checkpoint.config.towers)
-    preprocess = parse_preprocessor(read_json(path), edges_px, str(path), parameters.centre_area)
+    preprocess = parse_preprocessor(read_json(path), edges_px, str(path), parameters.centre_area or 1.0)
     return _Known(checkpoint, image, normalisers, encoder, preprocess)
 
 
@@ -234,10 +235,10 @@ def action_normaliser(checkpoint: Checkpoint, dataset: str, contract: Contract) 
         normaliser = Normaliser(spec, action)
     except (ContractError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(where, f"can't be used ({error})", "give those of the training run") from error
-    if action.width != _ACTION_WIDTH:
-        raise ConfigError(where, f"has {action.width} entries", f"only {_ACTION_WIDTH} are supported")
+    if action.width != ACTION_WIDTH:
+        raise ConfigError(where, f"has {action.width} entries", f"only {ACTION_WIDTH} are supported")
     asked = contract.normalisation.action
-    mask = tuple(np.ones(_ACTION_WIDTH, bool) if action.mask is None else action.mask)
+    mask = tuple(np.ones(ACTION_WIDTH, bool) if action.mask is None else action.mask)
     if asked.formula != "none" and asked not in (spec, replace(spec, mask=mask)):
         raise ContractError(
             f"contract {contract.name} asks for actions normalised by {asked}, the checkpoint's are by {spec} with "

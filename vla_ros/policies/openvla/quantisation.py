@@ -85,8 +85,9 @@ class QuantisedLinear(nn.Module):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self._scheme = scheme
         codes, scales = encode(linear.weight.detach(), scheme)
-        self.register_buffer("codes", codes)
-        self.register_buffer("scales", scales)
+        # They follow from the checkpoint: who keeps what changes in training needn't keep them.
+        self.register_buffer("codes", codes, persistent=False)
+        self.register_buffer("scales", scales, persistent=False)
         self.bias = linear.bias
 
     def weight(self, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,1 @@
+"""Fine-tuning OpenVLA: examples in tokens, pictures with questions beside them, and adapters that learn."""
