@@ -97,13 +97,18 @@ def read_settings(policy: str, path: Path | None, changes: Sequence[str]) -> tup
     """
     file = find_config("training", policy) if path is None else path
     settings = load_yaml(file)
+    change_settings(settings, changes)
+    return settings, str(file)
+
+
+def change_settings(settings: dict[str, Any], changes: Sequence[str]) -> None:
+    """Makes changes as `read_settings` has them, in place. Raises ConfigError likewise."""
     for change in changes:
         where = f"--set {change}"
         key, sign, text = change.partition("=")
         if not sign or not key:
             raise ConfigError(where, "isn't key=value", "write e.g. loop.steps=100")
         put(settings, key, parse_yaml(text, where), where)
-    return settings, str(file)
 
 
 def put(settings: dict[str, Any], key: str, value: Any, where: str) -> None:
