@@ -84,6 +84,10 @@ class ChunkError(VlaRosError):
     """An action chunk that can't be executed; the text says which field and why."""
 
 
+class LateChunkError(ChunkError):
+    """An action chunk that came too late to be executed."""
+
+
 class SensorError(VlaRosError):
     """A camera or state source that can't be opened or went silent."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from vla_ros.actions.units import apply_bound, decode_gripper, find_half_turn, units
 from vla_ros.contract import ActionSpec, action_width
-from vla_ros.errors import ChunkError, ContractError
+from vla_ros.errors import ChunkError, ContractError, LateChunkError
 from vla_ros.geometry import rotations, se3
 from vla_ros.geometry.rotation_forms import TO_MATRIX
 from vla_ros.types import ActionChunk, FloatArray, JointChunk, ToolChunk
@@ -92,11 +92,11 @@ def place_in_time(chunk: AnyChunk, spec: ActionSpec, now_ns: int) -> AnyChunk:
         now_ns: when the answer arrived.
 
     Raises:
-        ChunkError: if the observation is older than `spec.max_age_s`.
+        LateChunkError: if the observation is older than `spec.max_age_s`.
     """
     age_s = (now_ns - chunk.stamp_ns) * 1e-9
     if age_s > spec.max_age_s:
-        raise ChunkError(
+        raise LateChunkError(
             f"chunk of {chunk.source} answers an observation {age_s:.3f} s old (limit {spec.max_age_s} s, the "
             "contract's max_age_s); is the policy too slow for it?"
         )

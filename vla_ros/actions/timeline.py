@@ -11,7 +11,7 @@ from vla_ros.actions.gripper import GripperHysteresis, GripperSchedule, schedule
 from vla_ros.actions.path import OffsetLimits
 from vla_ros.actions.seams import Blend, Motion, Seam
 from vla_ros.actions.track import NS, Sample, Track
-from vla_ros.errors import ChunkError
+from vla_ros.errors import ChunkError, LateChunkError
 from vla_ros.geometry import se3
 from vla_ros.types import FloatArray, JointChunk, ToolChunk
 
@@ -146,7 +146,7 @@ class ChunkTimeline:
     def _check_time(self, chunk: ToolChunk | JointChunk, now_ns: int) -> None:
         age_s = (now_ns - chunk.stamp_ns) * NS
         if age_s > self.max_age_s:
-            raise ChunkError(
+            raise LateChunkError(
                 f"chunk of {chunk.source} is {age_s:.3f} s old (limit {self.max_age_s} s); "
                 "is the policy or its host overloaded?"
             )
@@ -157,7 +157,7 @@ class ChunkTimeline:
             )
         late_s = age_s + self._lead_ns * NS - float(chunk.time_from_start_s[-1])
         if late_s >= 0.0:
-            raise ChunkError(
+            raise LateChunkError(
                 f"all {len(chunk.time_from_start_s)} points of the chunk of {chunk.source} are late: "
                 f"the last was due {late_s:.3f} s ago"
             )

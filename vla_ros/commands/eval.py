@@ -53,7 +53,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--seed", type=int, default=0, metavar="S", help="seed of the first scene (default %(default)s)"
     )
     parser.add_argument("--against", metavar="Q", help="another policy (as --policy), on the same seeds")
-    parser.add_argument("--mode", choices=("process",), default="process", help="see below (default %(default)s)")
+    parser.add_argument("--mode", choices=("process", "ros"), default="process", help="see below (default %(default)s)")
     parser.add_argument("--setting", default="varied", metavar="NAME", help="of the scenes: varied (default) or blocks")
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="processes at a time, mode process (default: cores, at most 2)"
@@ -109,8 +109,13 @@ def run(args: argparse.Namespace) -> int:
         out=out,
     )
     progress = Progress()
+    runner = None
+    if args.mode == "ros":
+        from vla_ros.nodes.stack_rollouts import run_in_stack
+
+        runner = run_in_stack
     try:
-        summary = evaluate(options, progress)
+        summary = evaluate(options, progress, runner)
     finally:
         progress.end()
     print(json.dumps(summary) if args.is_json else _describe(summary))

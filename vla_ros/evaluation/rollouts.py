@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from vla_ros.actions.answer import to_wire
 from vla_ros.contract import Contract, Rig, find_mismatches, load_rig
-from vla_ros.errors import ChunkError, ContractError, InstructionError, SensorError
+from vla_ros.errors import ChunkError, ContractError, InstructionError, LateChunkError, SensorError
 from vla_ros.evaluation.displacement import displace_camera
 from vla_ros.evaluation.episode_log import EpisodeOutcome, EpisodeRecorder
 from vla_ros.evaluation.figures import ChunkCounts, EpisodeFigures, episode_figures
@@ -252,7 +252,7 @@ class _Episode:
             self._dialogue.ages_s.append((now_ns - wire.stamp_ns) * _NS)
 
     def _count_refusal(self, error: ChunkError) -> None:
-        is_late = any(word in str(error) for word in ("are late", " s old"))
+        is_late = isinstance(error, LateChunkError)
         self._dialogue.late += is_late
         self._dialogue.refused += not is_late
 

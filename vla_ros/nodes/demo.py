@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vla_ros.config import package_share
 from vla_ros.contract import Rig, find_mismatches, load_contract, load_rig
-from vla_ros.errors import ConfigError, ContractError, VlaRosError
-from vla_ros.evaluation.episode_log import EpisodeLog, EpisodeRecorder
+from vla_ros.errors import ConfigError, ContractError
+from vla_ros.evaluation.episode_log import EpisodeLog
 from vla_ros.evaluation.limits_judge import LimitReport, judge_limits
 from vla_ros.evaluation.plots import plot_joints
+from vla_ros.evaluation.rollout_settings import Attempt
 from vla_ros.evaluation.summary import Timing, summarise
 from vla_ros.evaluation.video import VideoWriter, caption
 from vla_ros.files import whole_file
-from vla_ros.launching.environment import defaults_without_ros
-from vla_ros.launching.resolve import resolve
-from vla_ros.launching.supervisor import Supervisor
+from vla_ros.nodes.launched_stack import launched_stack
+from vla_ros.nodes.stack_episode import run_stack_episode
 from vla_ros.policies.registry import load_policy_config
 from vla_ros.robots.config import RobotConfig, load_robot
 from vla_ros.robots.model import RobotModel
-from vla_ros.sim.tasks import Judge, Task
+from vla_ros.sim.tasks import Task
 from vla_ros.types import ImageArray
 
-_START_TIMEOUT_S = 60.0
+if TYPE_CHECKING:
+    from vla_ros.nodes.rollout import RolloutClient
+
 _AFTER_SUCCESS_S = 0.5
 _VIDEO_FPS = 10.0
 
@@ -63,7 +62,7 @@ class Demo:
 
     def __init__(self, options: DemoOptions, progress: Callable[[str], None]) -> None:
         self._options, self._progress = options, progress
-        self._task = Task.parse(options.task, options.time_limit_s)
+        Task.parse(options.task, options.time_limit_s)
         self._robot: RobotConfig = load_robot(options.robot)
         self._robot.command.using(options.interface)
         self._rig: Rig = load_rig(options.rig)
@@ -97,76 +96,30 @@ class Demo:
             "headless": "false" if options.has_window else "true",
             "seed": str(options.seeds[0]),
         }
-        graph = resolve(package_share() / "launch" / "bringup.launch.xml", arguments)
-        os.environ.update(defaults_without_ros(os.environ))
-        # Now that the environment is settled.
-        import rclpy
-
-        from vla_ros.nodes.rollout import RolloutClient
-
         logs_dir = options.out / "logs"
-        with ExitStack() as stack:
-            rclpy.init(args=[])
-            stack.callback(rclpy.try_shutdown)
-            client = RolloutClient(self._model, self._rig, self._source, self._on_frame)
-            stack.callback(client.destroy_node)
-            client.refuse_company()
-            supervisor = Supervisor(graph, log_dir=logs_dir, is_quiet=True)
-            self._progress(f"starting {len(graph.nodes)} nodes (logs in {logs_dir})")
-            stack.enter_context(supervisor)
-
-            def alive() -> None:
-                death = supervisor.poll()
-                if death is not None:
-                    raise VlaRosError(f"{death}{_last_line(logs_dir / f'{death.label}.log')}")
-
-            client.wait_until_ready(_START_TIMEOUT_S, alive)
+        stack = launched_stack(
+            arguments, self._model, self._rig, self._source, logs_dir, self._on_frame, self._progress
+        )
+        with stack as (client, alive):
             logs = [self._episode(client, seed, alive) for seed in options.seeds]
             timing = Timing(chunk_to_command_ms=[1e3 * latency_s for latency_s in client.chunk_latencies_s])
         return self._write(logs, timing)
 
-    def _episode(self, client: Any, seed: int, alive: Callable[[], None]) -> EpisodeLog:
+    def _episode(self, client: RolloutClient, seed: int, alive: Callable[[], None]) -> EpisodeLog:
         options = self._options
-        start_truth = client.begin(seed, alive)
-        video_path = options.out / f"episode-{seed:04d}.mp4"
-        start_ns = client.get_clock().now().nanoseconds
-        recorder = EpisodeRecorder(options.task, seed, self._model.names, start_ns)
-        blocks = {name: T for name, T in start_truth.items() if name != "tcp"}
-        judge = Judge(self._task, blocks)
-        outcome = "running"
+        attempt = Attempt("demo", seed, options.task, options.task)
         next_frame_s = time.monotonic()
-        with VideoWriter(video_path, _VIDEO_FPS) as video:
-            client.recorder = recorder
-            client.start_task(options.task)
-            judged_ns = 0
-            ended_s: float | None = None
+        with VideoWriter(options.out / f"episode-{seed:04d}.mp4", _VIDEO_FPS) as video:
 
-            def is_over() -> bool:
-                nonlocal outcome, next_frame_s, judged_ns, ended_s
-                time_s = (client.truth_stamp_ns - start_ns) * 1e-9
-                if client.truth_stamp_ns > judged_ns and time_s >= 0.0 and ended_s is None:
-                    judged_ns = client.truth_stamp_ns
-                    truth = dict(client.truth)
-                    T_base_tcp = truth.pop("tcp")
-                    outcome = judge.update(truth, T_base_tcp, client.opening, time_s)
-                    if outcome != "running":
-                        ended_s = time.monotonic()
+            def watch(time_s: float, state: str) -> None:
+                nonlocal next_frame_s
                 if time.monotonic() >= next_frame_s and self._newest:
                     next_frame_s += 1.0 / _VIDEO_FPS
-                    state = outcome if outcome != "running" else client.verdict.split(":")[0]
-                    video.write(dict(self._newest), caption(options.task, max(0.0, time_s), state))
-                return ended_s is not None and time.monotonic() - ended_s > _AFTER_SUCCESS_S
+                    video.write(dict(self._newest), caption(options.task, time_s, state))
 
-            is_judged = client.spin_until(is_over, options.time_limit_s + 15.0, alive)
-            client.recorder = None
-        if not is_judged:
-            raise VlaRosError("the simulator's ground truth fell silent; see its log")
-        duration_s = (judged_ns - start_ns) * 1e-9
-        client.end_task(outcome, judge.reason)
-        is_late = outcome == "failure" and duration_s > options.time_limit_s
-        log = recorder.finish("timeout" if is_late else outcome, duration_s, judge.reason)  # type: ignore[arg-type]
+            log, _ = run_stack_episode(client, attempt, options.time_limit_s, alive, watch, _AFTER_SUCCESS_S)
         number = f"{options.seeds.index(seed) + 1}/{len(options.seeds)}"
-        self._progress(f"[{number}] seed {seed}: {log.outcome} after {duration_s:.1f} s ({judge.reason})")
+        self._progress(f"[{number}] seed {seed}: {log.outcome} after {log.duration_s:.1f} s ({log.reason})")
         return log
 
     def _write(self, logs: Sequence[EpisodeLog], timing: Timing) -> dict[str, Any]:
@@ -184,15 +137,6 @@ class Demo:
 
     def _on_frame(self, camera: str, _stamp_ns: int, image: ImageArray) -> None:
         self._newest[camera] = image
-
-
-def _last_line(log: Path) -> str:
-    """What a node said last, for the end of an error text."""
-    try:
-        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    except OSError:
-        return ""
-    return f": {lines[-1]} (more in {log})" if lines else ""
 
 
 def show_progress(line: str) -> None:

@@ -29,11 +29,17 @@ class Inference:
         node: for the clock and the log.
         take_frames: brings what the cameras saw to the policies; raises SensorError. Called in the thread.
         on_event: called with what others should hear of.
+        extra_latency_s: for experiments: every answer is held back so long, and the next question waits for it.
     """
 
     def __init__(
-        self, node: Node, take_frames: Callable[[], None], on_event: Callable[[Mapping[str, Any]], None]
+        self,
+        node: Node,
+        take_frames: Callable[[], None],
+        on_event: Callable[[Mapping[str, Any]], None],
+        extra_latency_s: float = 0.0,
     ) -> None:
+        self._extra_latency_s = extra_latency_s
         self._node, self._take_frames, self._on_event = node, take_frames, on_event
         self.status, self.level = "not active", DiagnosticStatus.OK
         self.times_s = {name: Percentiles() for name in TIMES}
@@ -179,6 +185,8 @@ class Inference:
         try:
             chunk = policy.infer(observation, self.times_s["age"].at(0.5))
             inferred_s = time.perf_counter()
+            if self._extra_latency_s:
+                time.sleep(self._extra_latency_s)
             # Whoever ends the turn waits for what is on its way, so that nothing of it comes after.
             with self._wake:
                 if turn != self._turn:

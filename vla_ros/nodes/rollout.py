@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -117,7 +118,7 @@ class RolloutClient(StackListener):
         Raises:
             StackError: naming who publishes joint commands in this ROS domain.
         """
-        self._listen_for(0.7, lambda: None)
+        self.listen_for(0.7, lambda: None)
         found = who_commands(self)
         if found:
             raise StackError(
@@ -125,8 +126,24 @@ class RolloutClient(StackListener):
                 "stop it, or set ROS_DOMAIN_ID to another number"
             )
 
-    def begin(self, seed: int, alive: Callable[[], None]) -> dict[str, FloatArray]:
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """The arm's joints, in the order of its commands."""
+        return self._model.names
+
+    def chunk_counts(self) -> tuple[int, int, int]:
+        """How many of the policy's chunks came, and of those, came too late, and were refused for another reason."""
+        counts = [self.figure("safety_node", f"chunks_{key}") for key in ("taken", "late", "refused")]
+        taken, late, refused = (0 if math.isnan(count) else int(count) for count in counts)
+        return taken + late + refused, late, refused
+
+    def begin(self, seed: int, alive: Callable[[], None], needed: str = "") -> dict[str, FloatArray]:
         """Brings the arm home and the scene to a seed; the policy has no task meanwhile.
+
+        Args:
+            seed: of the scene.
+            alive: as for `spin_until`.
+            needed: the instruction that the scene is to allow.
 
         Returns:
             Ground truth at the start.
@@ -139,10 +156,11 @@ class RolloutClient(StackListener):
         self._set(self._set_safety, "source", HOME, alive)
         self.go_home(alive)
         self._set(self._set_sim, "seed", seed, alive)
+        self._set(self._set_sim, "needed", needed, alive)
         self._call(self._reset, Trigger.Request(), alive)
         self._set(self._set_safety, "source", self._source, alive)
         # What is under way shows the scene from before.
-        self._listen_for(0.4, alive)
+        self.listen_for(0.4, alive)
         heard = self.counts["sim/ground_truth"]
         if not self.spin_until(lambda: self.counts["sim/ground_truth"] > heard, 5.0, alive):
             raise StackError("sim/ground_truth fell silent")
@@ -165,7 +183,7 @@ class RolloutClient(StackListener):
                 now_ns(self), state + share[:, None] * way, np.ones(len(phase)), 0.05 + duration_s * phase, HOME
             )
             self._home.publish(chunk_messages.to_joint_chunk_message(chunk, self._model.names))
-            self._listen_for(duration_s + 0.3, alive)
+            self.listen_for(duration_s + 0.3, alive)
             state = self._read_state(alive)
             way = self._model.home - state
             if float(np.max(np.abs(way))) < _HOME_TOLERANCE_RAD:
@@ -182,7 +200,8 @@ class RolloutClient(StackListener):
         self._task.publish(String(data=""))
         self._events.publish(String(data=json.dumps({"event": outcome, "reason": reason})))
 
-    def _listen_for(self, duration_s: float, alive: Callable[[], None]) -> None:
+    def listen_for(self, duration_s: float, alive: Callable[[], None]) -> None:
+        """Listens for so long."""
         self.spin_until(lambda: False, duration_s, alive)
 
     def _read_state(self, alive: Callable[[], None]) -> FloatArray:

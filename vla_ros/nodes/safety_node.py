@@ -18,7 +18,7 @@ from std_srvs.srv import Trigger
 
 from vla_ros.actions.path import OffsetLimits
 from vla_ros.config import load, package_share
-from vla_ros.errors import ChunkError, VlaRosError
+from vla_ros.errors import ChunkError, LateChunkError, VlaRosError
 from vla_ros.nodes.chunk_intake import TELEOP, ChunkIntake
 from vla_ros.nodes.handovers import Handovers
 from vla_ros.nodes.loop import TickLoop
@@ -120,7 +120,7 @@ class SafetyNode(Node):
         try:
             self.filter.offer(chunk, now_ns(self), self.states)
         except ChunkError as error:
-            self._report.reject(str(error))
+            self._report.reject(str(error), isinstance(error, LateChunkError))
             return False
         self._report.accept()
         self._handovers.note_motion(chunk.source)

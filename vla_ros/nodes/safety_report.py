@@ -31,18 +31,21 @@ class SafetyReport:
         self._last: Verdict | None = None
         self._published_ns = 0
         self._rejected = ""
+        self._chunks = {"taken": 0, "late": 0, "refused": 0}
         self._verdicts = node.create_publisher(DiagnosticArray, "safety/verdict", RELIABLE)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         node.create_timer(1.0, self._publish_diagnostics)
 
-    def reject(self, reason: str) -> None:
+    def reject(self, reason: str, is_late: bool = False) -> None:
         """Notes why the last chunk wasn't taken."""
         self._rejected = reason
+        self._chunks["late" if is_late else "refused"] += 1
         self._node.get_logger().warning(reason, throttle_duration_sec=2.0)
 
     def accept(self) -> None:
         """Notes that the last chunk was taken."""
         self._rejected = ""
+        self._chunks["taken"] += 1
 
     def add_latencies(self, sent_ns: Sequence[int]) -> None:
         """Takes when chunks were sent whose first command is out now."""
@@ -78,6 +81,7 @@ class SafetyReport:
             "chunk_to_command_p99_s": self._latency_s.at(0.99),
             "chunk_to_command_s": " ".join(f"{self._latencies_s.popleft():.6f}" for _ in range(len(self._latencies_s))),
             "rejected": self._rejected,
+            **{f"chunks_{key}": count for key, count in self._chunks.items()},
         }
         name = self._node.get_fully_qualified_name()
         self._diagnostics.publish(messages.to_diagnostics(stamp_ns, name, state, values))

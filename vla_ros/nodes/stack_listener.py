@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -65,6 +65,11 @@ class StackListener(Node):
         """The newest diagnostic values of a node, by the end of its name; empty before the first."""
         return next((values for name, values in self.diagnostics.items() if name.rpartition("/")[2] == node), {})
 
+    @staticmethod
+    def objects(truth: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """What of ground truth can be handled: neither the tcp nor the cameras."""
+        return {name: T for name, T in truth.items() if name != TCP and "/" not in name}
+
     def figure(self, node: str, key: str) -> float:
         """A number from the newest diagnostics of a node, NaN where there is none."""
         try:
@@ -83,8 +88,8 @@ class StackListener(Node):
         self.truth = {edge.child_frame_id: messages.from_transform(edge.transform) for edge in message.transforms}
         self.truth_stamp_ns = messages.to_ns(message.transforms[0].header.stamp)
         if self.recorder is not None:
-            positions = {name: T[:3, 3].tolist() for name, T in self.truth.items()}
-            self.recorder.add_truth(self.truth_stamp_ns, positions.pop(TCP), positions)
+            positions = {name: T[:3, 3].tolist() for name, T in self.objects(self.truth).items()}
+            self.recorder.add_truth(self.truth_stamp_ns, self.truth[TCP][:3, 3].tolist(), positions)
 
     def _on_verdict(self, message: DiagnosticArray) -> None:
         self.counts["safety/verdict"] += 1
@@ -93,6 +98,7 @@ class StackListener(Node):
         self.verdict = f"{status.message}: {'; '.join(reasons)}" if reasons else status.message
         if self.recorder is not None:
             self.recorder.add_verdict(messages.to_ns(message.header.stamp), status.message, reasons)
+            self.recorder.add_limits(item.key for item in status.values)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
