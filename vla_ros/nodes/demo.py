@@ -107,7 +107,7 @@ class Demo:
 
     def _episode(self, client: RolloutClient, seed: int, alive: Callable[[], None]) -> EpisodeLog:
         options = self._options
-        attempt = Attempt("demo", seed, options.task, options.task)
+        attempt = Attempt("demo", seed, options.task, "")
         next_frame_s = time.monotonic()
         with VideoWriter(options.out / f"episode-{seed:04d}.mp4", _VIDEO_FPS) as video:
 

@@ -143,7 +143,7 @@ class RolloutClient(StackListener):
         Args:
             seed: of the scene.
             alive: as for `spin_until`.
-            needed: the instruction that the scene is to allow.
+            needed: the instruction that the scene is to allow; empty to leave that as it is.
 
         Returns:
             Ground truth at the start.
@@ -156,7 +156,8 @@ class RolloutClient(StackListener):
         self._set(self._set_safety, "source", HOME, alive)
         self.go_home(alive)
         self._set(self._set_sim, "seed", seed, alive)
-        self._set(self._set_sim, "needed", needed, alive)
+        if needed:
+            self._set(self._set_sim, "needed", needed, alive)
         self._call(self._reset, Trigger.Request(), alive)
         self._set(self._set_safety, "source", self._source, alive)
         # What is under way shows the scene from before.
