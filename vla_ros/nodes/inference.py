@@ -14,7 +14,7 @@ from rclpy.node import Node
 
 from vla_ros.errors import InstructionError, SensorError, VlaRosError
 from vla_ros.nodes.resident_policy import ResidentPolicy
-from vla_ros.nodes.runtime import Percentiles, now_ns
+from vla_ros.nodes.runtime import Percentiles, now_ns, parameter
 
 TIMES = ("wait", "preprocess", "infer", "decode", "age")
 """From the exposure until its turn came, the observation's making, the policy, its answer's way out; and all of it."""
@@ -29,17 +29,13 @@ class Inference:
         node: for the clock and the log.
         take_frames: brings what the cameras saw to the policies; raises SensorError. Called in the thread.
         on_event: called with what others should hear of.
-        extra_latency_s: for experiments: every answer is held back so long, and the next question waits for it.
     """
 
     def __init__(
-        self,
-        node: Node,
-        take_frames: Callable[[], None],
-        on_event: Callable[[Mapping[str, Any]], None],
-        extra_latency_s: float = 0.0,
+        self, node: Node, take_frames: Callable[[], None], on_event: Callable[[Mapping[str, Any]], None]
     ) -> None:
-        self._extra_latency_s = extra_latency_s
+        meaning = "ms by which every answer is held back, to see what a policy far away would do"
+        self._extra_latency_s = 1e-3 * int(parameter(node, "extra_latency_ms", 0, meaning, least=0))
         self._node, self._take_frames, self._on_event = node, take_frames, on_event
         self.status, self.level = "not active", DiagnosticStatus.OK
         self.times_s = {name: Percentiles() for name in TIMES}

@@ -56,8 +56,6 @@ class PolicyNode(LifecycleNode):
         meaning = "policies kept loaded besides the active one, with commas: names or YAML files"
         self._residents_wanted = listed_policies(str(parameter(self, "resident", "", meaning, is_fixed=False)))
         task = str(parameter(self, "task", "", "instruction in force from the start; empty: wait for `task`"))
-        meaning = "ms by which every answer is held back, to see what a policy far away would do"
-        extra_s = 1e-3 * int(parameter(self, "extra_latency_ms", 0, meaning, least=0))
         self._autostart = bool(parameter(self, "autostart", True, "activate without being asked"))
         self._started_ns = now_ns(self)
         self.residents: Residents | None = None
@@ -68,7 +66,7 @@ class PolicyNode(LifecycleNode):
         self._built: set[Any] = set()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self._events = self.create_publisher(String, "episode/event", LATCHED)
-        self.inference = Inference(self, self._take_frames, self._publish_event, extra_s)
+        self.inference = Inference(self, self._take_frames, self._publish_event)
         self.inference.set_task(task)
         self._loader = Loader(self.rig, self._tell_loading)
         self.create_timer(1.0, self._publish_diagnostics)
