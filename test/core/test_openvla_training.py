@@ -44,7 +44,9 @@ from vla_ros.training.openvla.losses import SpokenTokens, speak, token_losses
 from vla_ros.training.openvla.mixture import Mixture
 from vla_ros.training.openvla.recipe import answer_examples, make_examination
 from vla_ros.training.openvla.settings import FineTuning
+from vla_ros.training.openvla.teacher import with_teacher
 from vla_ros.training.openvla.tokens import IGNORED, TokenBatch
+from vla_ros.training.options import Distillation
 from vla_ros.training.trainer import Trainer
 from vla_ros.types import CameraFrame, ImageArray, Observation
 
@@ -479,3 +481,35 @@ def test_examination_counts_millimetres_of_what_the_policy_would_say(learner: Op
     assert found.score == found.figures["position_mm"]
     assert 0.0 < found.score < 100.0
     assert found.figures["stay_position_mm"] > 0.0
+
+
+def test_student_learns_the_tokens_of_a_teacher_and_one_of_other_ranges_is_refused(
+    checkpoint: Path, examples: ExampleSet, tmp_path: Path
+) -> None:
+    settings = FineTuning(str(checkpoint), lora=LoraShape(8, 16.0), variation=None, dataset="cups")
+    expert, student = OpenVLALearner(settings, examples), OpenVLALearner(settings, examples)
+    with torch.no_grad():
+        for weight in expert.module.parameters():
+            if weight.requires_grad:
+                weight += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+    expert.save(tmp_path / "adapter")
+    folder = merge_adapter(read_checkpoint(checkpoint), tmp_path / "adapter", tmp_path / "merged")
+    taught = with_teacher(student, Distillation(str(folder), "logits", weight=1.0, temperature=2.0))
+    batch = student.batches().batch(0, 8)
+    found = taught.losses(batch, torch.Generator())["distillation"]
+    with torch.no_grad():
+        said = [torch.distributions.Categorical(logits=each.speak(batch).logits / 2.0) for each in (expert, student)]
+        wanted = 4.0 * torch.distributions.kl_divergence(*said).mean()
+    # The merged weights are the sum of what the adapter has apart: float32's rounding.
+    torch.testing.assert_close(found.detach(), wanted, rtol=1e-3, atol=1e-6)
+    optimiser = torch.optim.Adam([weight for weight in student.module.parameters() if weight.requires_grad], lr=1e-2)
+    for _ in range(10):
+        optimiser.zero_grad()
+        taught.losses(batch, torch.Generator())["total"].backward()
+        optimiser.step()
+    assert float(taught.losses(batch, torch.Generator())["distillation"].detach()) < 0.5 * float(wanted)
+    with pytest.raises(ConfigError, match="other ranges"):
+        with_teacher(student, Distillation(str(checkpoint), "logits"))
+    with pytest.raises(ConfigError, match="take logits"):
+        with_teacher(student, Distillation(str(folder), "chunk"))
+    assert with_teacher(student, None) is student

@@ -76,21 +76,15 @@ class TokenDistilledLearner(WrappedLearner):
     """A learner of tokens with a teacher of the same tokens.
 
     Args:
-        inner: the student, which has `logits`.
-        teacher: likewise; nothing of it is trained.
+        inner: the student.
+        student: its logits.
+        teacher: likewise, of the same vocabulary; nothing of it is trained.
         config: how.
-
-    Raises:
-        ConfigError: if one of them says no tokens.
     """
 
-    def __init__(self, inner: Learner, teacher: TokenModel, config: Distillation) -> None:
+    def __init__(self, inner: Learner, student: TokenModel, teacher: TokenModel, config: Distillation) -> None:
         super().__init__(inner)
-        for name, model in (("student", inner), ("teacher", teacher)):
-            if not hasattr(model, "logits"):
-                raise ConfigError("options.distillation", f"the {name} says no tokens", "use by: actions or by: chunk")
-        self._student: Any = inner
-        self._teacher, self._config = teacher, config
+        self._student, self._teacher, self._config = student, teacher, config
 
     def losses(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
         """See `Learner.losses`."""

@@ -46,6 +46,22 @@ def speak(model: OpenVLA, batch: TokenBatch) -> SpokenTokens:
     return SpokenTokens(logits.float(), labels[rows, places], rows)
 
 
+@dataclass(frozen=True)
+class ActionSpeaker:
+    """A model as a teacher or its student: a `vla_ros.training.distillation.TokenModel` of action tokens.
+
+    Attributes:
+        model: of which every batch asks the same tokens.
+    """
+
+    model: OpenVLA
+
+    def logits(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """(1, N, vocabulary) logits and (1, N) whether each is of an action."""
+        spoken = speak(self.model, batch)
+        return spoken.logits[None], batch.is_action[spoken.rows][None]
+
+
 def token_losses(spoken: SpokenTokens, is_action: Tensor) -> dict[str, Tensor]:
     """Terms of the loss, each a scalar.
 

@@ -21,6 +21,7 @@ from vla_ros.training.open_loop import compare_chunks
 from vla_ros.training.openvla.batches import OpenVLABatches
 from vla_ros.training.openvla.learner import OpenVLALearner
 from vla_ros.training.openvla.settings import OpenVLATraining
+from vla_ros.training.openvla.teacher import with_teacher
 from vla_ros.training.outcome import Examination
 from vla_ros.training.recipe import Progress, Recipe
 from vla_ros.training.selection import explain
@@ -56,7 +57,7 @@ def prepare(settings: dict[str, Any], where: str, datasets: Sequence[Path], prog
     if held_out is not None:
         examine = make_examination(learner, learner.batches(held_out, seed), config.held_out_examples)
     return Recipe(
-        learner,
+        with_teacher(learner, config.distillation),
         learner.batches(seed=seed, weights=config.weights),
         config.loop,
         plain(dataclasses.asdict(config)),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from vla_ros.policies.openvla.adapters import LoraShape
 from vla_ros.training.config import LoopConfig
 from vla_ros.training.openvla.augmentation import ImageVariation
+from vla_ros.training.options import Distillation
 from vla_ros.training.selection import Selection
 
 
@@ -73,6 +74,7 @@ class OpenVLATraining:
         is_cached: whether prepared images are kept in files, else in memory.
         cache: folder of these; null for one in each dataset's.
         loop: how it is trained.
+        distillation: from a teacher, by logits; null for none.
     """
 
     policy: str
@@ -87,6 +89,7 @@ class OpenVLATraining:
     is_cached: bool = True
     cache: str | None = None
     loop: LoopConfig = field(default_factory=LoopConfig)
+    distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.held_out < 1.0:
