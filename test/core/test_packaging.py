@@ -132,7 +132,9 @@ def test_constraints_pin_every_direct_dependency_within_its_range(path):
     pins = dict(line.split("==") for line in path.read_text().splitlines() if not line.startswith("#"))
     extras = PROJECT["optional-dependencies"]
     for text in PROJECT["dependencies"] + [
-        text for name in ("ros", "sim", "data", "view", "dev", "bench", "learn", "remote") for text in extras[name]
+        text
+        for name in ("ros", "sim", "data", "view", "dev", "bench", "learn", "remote", "train")
+        for text in extras[name]
     ]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
@@ -150,6 +152,7 @@ def test_make_test_installs_every_extra_that_tests_need():
         "bench",
         "learn",
         "remote",
+        "train",
     }
 
 

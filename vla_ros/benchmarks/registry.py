@@ -11,6 +11,7 @@ BENCHMARKS = {
     "motion": "the motion path: cost of a tick, limits under adversity, singularities, seams, ROS",
     "policies": "policies: the node around them, inference, the way to another process, tokens",
     "recording": "episodes: what is lost by a recorder, by a crash and by a loss of power",
+    "training": "training: what the loop and its data cost over the bare step, and an answer of the shipped network",
 }
 
 
