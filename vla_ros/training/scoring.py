@@ -77,7 +77,7 @@ def value_targets(examples: ExampleSet, floor: float = 0.5) -> FloatArray:
     if min(counts.values()) == 0:
         raise DatasetError(
             f"{len(outcomes)} episodes, {counts['success']} of them labelled success and {counts['failure']} failure; "
-            "a critic needs both: label them (vla-ros episodes), or add a dataset of failures"
+            "a critic needs both: label them as they are recorded (vla-ros record), or add a dataset of failures"
         )
     return np.concatenate(progress_targets([episode.length for episode in examples.episodes], outcomes, floor=floor))
 
