@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +12,8 @@ import mujoco
 from vla_ros.contract import RigCamera
 from vla_ros.errors import MissingDependencyError, UnknownNameError
 from vla_ros.geometry.cameras import camera_from_fov
+from vla_ros.sim.appearance import put_on
+from vla_ros.sim.content import SceneContent
 from vla_ros.sim.gl import DISABLED, INSTALL_COMMAND
 from vla_ros.sim.scene import Scene
 from vla_ros.sim.world import Snapshot
@@ -35,7 +38,10 @@ class CameraRenderer:
             MissingDependencyError: if none works; physics does without.
         """
         self._scene = scene
-        self._data = mujoco.MjData(scene.model)
+        # Its own model, since the world writes to the scene's while this one is drawn.
+        self._model = copy.copy(scene.model)
+        self._data = mujoco.MjData(self._model)
+        self._shown: SceneContent | None = None
         self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="camera_renderer")
         try:
@@ -94,15 +100,17 @@ class CameraRenderer:
         for camera in self._scene.rig.cameras.values():
             size = camera.height, camera.width
             if size not in self._renderers:
-                renderer = mujoco.Renderer(self._scene.model, *size)
-                renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
+                renderer = mujoco.Renderer(self._model, *size)
+                renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._scene.setting == "varied"
                 renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
                 self._renderers[size] = renderer
 
     def _render(self, snapshot: Snapshot, names: tuple[str, ...]) -> dict[str, ImageArray]:
+        if snapshot.content is not self._shown:
+            self._put_on(snapshot.content)
         self._data.qpos[:] = snapshot.qpos
-        mujoco.mj_kinematics(self._scene.model, self._data)
-        mujoco.mj_camlight(self._scene.model, self._data)
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
         images = {}
         for name in names:
             camera = self._scene.rig.cameras[name]
@@ -110,6 +118,14 @@ class CameraRenderer:
             renderer.update_scene(self._data, camera=name)
             images[name] = renderer.render()
         return images
+
+    def _put_on(self, content: SceneContent) -> None:
+        textures = put_on(self._model, self._scene, content)
+        for renderer in self._renderers.values() if textures else ():
+            renderer._gl_context.make_current()
+            for texture in textures:
+                mujoco.mjr_uploadTexture(self._model, renderer._mjr_context, texture)
+        self._shown = content
 
     def _free(self) -> None:
         for renderer in self._renderers.values():

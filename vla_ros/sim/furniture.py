@@ -6,9 +6,11 @@ import mujoco
 import numpy as np
 
 from vla_ros.geometry.rotations import matrix_to_quat_xyzw
-from vla_ros.sim.placement import BLOCK_COLOURS, BLOCK_NAMES, BLOCK_SIZE_M, TASK_AREA
+from vla_ros.sim.look import TEXTURE_SIZE, TEXTURE_SPAN_M
+from vla_ros.sim.placement import BLOCK_COLOURS, BLOCK_NAMES, BLOCK_SIZE_M, TaskArea
 from vla_ros.types import FloatArray
 
+HIDDEN_GROUP = 3
 # Contact bits: the robot touches the world but never itself.
 ROBOT_BIT, WORLD_BIT = 1, 2
 BLOCK_MASS_KG = 0.05
@@ -31,13 +33,17 @@ _STEEL = (0.45, 0.47, 0.50, 1.0)
 _FLOOR, _SKY_HIGH, _SKY_LOW = (0.60, 0.62, 0.64), (0.62, 0.68, 0.74), (0.86, 0.88, 0.90)
 
 
-def add_room(spec: mujoco.MjSpec, T_world_base: FloatArray, table_height_m: float) -> None:
+def add_room(
+    spec: mujoco.MjSpec, T_world_base: FloatArray, table_height_m: float, area: TaskArea, is_varied: bool
+) -> None:
     """Adds table, pedestal, floor and lights.
 
     Args:
         spec: the model being built.
         T_world_base: (4, 4) robot base in MuJoCo's world.
         table_height_m: z of the table's top in base.
+        area: what the mat lies under.
+        is_varied: whether table and mat have textures, and a light casts shadows.
     """
     room = spec.worldbody.add_frame(pos=T_world_base[:3, 3], quat=np.roll(matrix_to_quat_xyzw(T_world_base[:3, :3]), 1))
     floor_m = table_height_m - _FLOOR_BELOW_TABLE_M
@@ -69,8 +75,8 @@ def add_room(spec: mujoco.MjSpec, T_world_base: FloatArray, table_height_m: floa
         ("mat_edge", _MAT_MARGIN_M, 0.0006, _MAT_EDGE),
         ("mat", _MAT_MARGIN_M - 0.005, 0.0012, _MAT),
     ):
-        low = np.array([TASK_AREA.x_m[0] - margin_m, TASK_AREA.y_m[0] - margin_m, table_height_m - 0.001])
-        high = np.array([TASK_AREA.x_m[1] + margin_m, TASK_AREA.y_m[1] + margin_m, table_height_m + top_m])
+        low = np.array([area.x_m[0] - margin_m, area.y_m[0] - margin_m, table_height_m - 0.001])
+        high = np.array([area.x_m[1] + margin_m, area.y_m[1] + margin_m, table_height_m + top_m])
         add_box(name, low, high, rgba)
     floor = spec.worldbody.add_geom(
         name="floor",
@@ -81,7 +87,10 @@ def add_room(spec: mujoco.MjSpec, T_world_base: FloatArray, table_height_m: floa
     )
     floor.contype, floor.conaffinity = WORLD_BIT, WORLD_BIT | ROBOT_BIT
     floor.set_frame(room)
-    _add_lights(spec, room)
+    _add_lights(spec, room, is_varied)
+    if is_varied:
+        for name in ("table", "mat"):
+            _add_texture(spec, name)
 
 
 def add_blocks(spec: mujoco.MjSpec) -> None:
@@ -102,11 +111,27 @@ def add_blocks(spec: mujoco.MjSpec) -> None:
         )
 
 
-def _add_lights(spec: mujoco.MjSpec, room: mujoco.MjsFrame) -> None:
+def _add_texture(spec: mujoco.MjSpec, name: str) -> None:
+    """Gives a geom a texture of its name, to be painted for each scene."""
+    spec.add_texture(
+        name=name,
+        type=mujoco.mjtTexture.mjTEXTURE_2D,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT,
+        width=TEXTURE_SIZE,
+        height=TEXTURE_SIZE,
+    )
+    material = spec.add_material(name=name, texuniform=True, texrepeat=[1.0 / TEXTURE_SPAN_M] * 2)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+    geom = spec.geom(name)
+    geom.material, geom.rgba = name, [1.0] * 4
+
+
+def _add_lights(spec: mujoco.MjSpec, room: mujoco.MjsFrame, has_shadows: bool) -> None:
     spec.visual.headlight.ambient = [0.46, 0.46, 0.46]
     spec.visual.headlight.diffuse = [0.16, 0.16, 0.16]
     spec.visual.headlight.specular = [0.0, 0.0, 0.0]
-    for direction, diffuse in ((np.array([-0.35, 0.45, -1.0]), 0.40), (np.array([0.6, -0.5, -0.4]), 0.12)):
+    lights = ((np.array([-0.35, 0.45, -1.0]), 0.40, has_shadows), (np.array([0.6, -0.5, -0.4]), 0.12, False))
+    for direction, diffuse, casts_shadow in lights:
         light = spec.worldbody.add_light(
             type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
             pos=[0.5, 0.0, 2.0],
@@ -114,7 +139,7 @@ def _add_lights(spec: mujoco.MjSpec, room: mujoco.MjsFrame) -> None:
             diffuse=[diffuse] * 3,
             specular=[0.05] * 3,
             ambient=[0.0] * 3,
-            castshadow=False,
+            castshadow=casts_shadow,
         )
         light.set_frame(room)
     spec.add_texture(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_ros.instruction import Colour, Thing
+from vla_ros.instruction import Colour, Direction, Thing
 from vla_ros.types import FloatArray
 
 BLOCK_SIZE_M = 0.04
@@ -22,6 +22,15 @@ class TaskArea:
 
 
 TASK_AREA = TaskArea()
+# Of the setting `varied`, which has more to hold.
+VARIED_AREA = TaskArea((0.34, 0.60), (-0.25, 0.25))
+# Unit vectors of the base's axes; forward is away from the robot.
+AXES: dict[Direction, tuple[float, float]] = {
+    "left": (0.0, 1.0),
+    "right": (0.0, -1.0),
+    "forward": (1.0, 0.0),
+    "backward": (-1.0, 0.0),
+}
 # Of the setting `blocks`.
 BLOCK_COLOURS: tuple[Colour, ...] = ("red", "green", "blue")
 BLOCK_NAMES = tuple(Thing(colour).name for colour in BLOCK_COLOURS)

@@ -5,6 +5,7 @@ MuJoCo's world is the URDF's root link; furniture is given in the robot's base f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
@@ -17,12 +18,13 @@ from vla_ros.geometry.rotations import matrix_to_quat_xyzw, rpy_to_matrix
 from vla_ros.geometry.se3 import make_pose
 from vla_ros.robots.config import GripperConfig, RobotConfig
 from vla_ros.robots.description import load_description
-from vla_ros.sim.furniture import ROBOT_BIT, add_blocks, add_room
-from vla_ros.sim.placement import BLOCK_NAMES
+from vla_ros.sim.content import SETTINGS, Setting
+from vla_ros.sim.furniture import HIDDEN_GROUP, ROBOT_BIT, add_blocks, add_room
+from vla_ros.sim.objects import Slot, add_slots, find_slots
+from vla_ros.sim.placement import TASK_AREA, VARIED_AREA
 from vla_ros.types import FloatArray
 
 TIMESTEP_S = 0.002
-HIDDEN_GROUP = 3
 # Reflected rotor inertia, kg m^2 and kg: of the order of what gears reflect on arms and grippers of this size.
 _ARM_ARMATURE, _FINGER_ARMATURE = 0.1, 0.1
 # Contacts as stiff as the time step allows: with MuJoCo's defaults 40 N press the fingers 5 mm into a 50 g block, and a
@@ -31,12 +33,32 @@ _CONTACT_SOLREF, _CONTACT_SOLIMP = [2.5 * TIMESTEP_S, 1.0], [0.95, 0.99, 0.001, 
 _FINGER_STIFFNESS_N_M, _FINGER_DAMPING_N_S_M = 3000.0, 60.0
 
 
+_SHADOW_MAP, _SHADOW_REACH_M = 512, 0.7
+
+
+@dataclass(frozen=True)
+class CameraPlace:
+    """Where a rig says that a camera sits.
+
+    Attributes:
+        T_parent_cam: (4, 4) its optical frame in the link that carries it.
+        is_fixed: whether that link never moves.
+        R_base_parent: (3, 3) how the link is turned in base, where it is fixed; else as at MuJoCo's zero.
+    """
+
+    T_parent_cam: FloatArray
+    is_fixed: bool
+    R_base_parent: FloatArray
+
+
 @dataclass(frozen=True)
 class Scene:
     """A compiled cell, with the addresses of what the simulator reads and writes.
 
     Attributes:
-        model: MuJoCo's model; not written to after it is built.
+        model: MuJoCo's model, for physics. The world writes masses and the like to it at a reset, in a varied setting;
+            who draws it in another thread needs a copy.
+        setting: which things it can hold.
         robot: the robot in it.
         rig: the rig in it.
         T_world_base: (4, 4) the robot's base frame in MuJoCo's world.
@@ -44,11 +66,14 @@ class Scene:
         arm_dof: (n,) addresses of their velocities.
         arm_ctrl: (n,) addresses of their torque commands.
         finger_qpos: addresses of the finger positions, empty without a gripper.
+        finger_dof: addresses of their velocities.
         finger_ctrl: addresses of the finger position commands.
-        block_qpos: (3, 7) addresses of the blocks' positions and quaternions (wxyz), in the order of `BLOCK_NAMES`.
+        slots: the bodies for the things on the table, by the bodies' names.
+        cameras: the rig's cameras, by name.
     """
 
     model: mujoco.MjModel
+    setting: Setting
     robot: RobotConfig
     rig: Rig
     T_world_base: FloatArray
@@ -56,33 +81,43 @@ class Scene:
     arm_dof: NDArray[np.int64]
     arm_ctrl: NDArray[np.int64]
     finger_qpos: NDArray[np.int64]
+    finger_dof: NDArray[np.int64]
     finger_ctrl: NDArray[np.int64]
-    block_qpos: NDArray[np.int64]
+    slots: dict[str, Slot]
+    cameras: Mapping[str, CameraPlace]
 
 
-def build_scene(robot: RobotConfig, rig: Rig) -> Scene:
+def build_scene(robot: RobotConfig, rig: Rig, setting: Setting = "blocks") -> Scene:
     """Builds the cell of a rig around a robot.
 
     Raises:
-        ConfigError: if MuJoCo can't read the robot's description.
+        ConfigError: if MuJoCo can't read the robot's description, or the setting is unknown.
         UnknownNameError: for a joint, base link or camera parent that the description doesn't have.
     """
+    if setting not in SETTINGS:
+        raise ConfigError("setting of the scene", f"{setting!r} is none", f"choose one of {', '.join(SETTINGS)}")
+    is_varied = setting == "varied"
     spec = _load_robot(robot)
     T_world_base = _static_pose(spec, robot.base_frame)
     _set_options(spec, rig)
     _add_actuators(spec, robot)
     for name, camera in rig.cameras.items():
         _add_camera(spec, name, camera)
-    add_room(spec, T_world_base, rig.table_height_m)
-    add_blocks(spec)
+    add_room(spec, T_world_base, rig.table_height_m, VARIED_AREA if is_varied else TASK_AREA, is_varied)
+    if is_varied:
+        spec.visual.quality.shadowsize = _SHADOW_MAP
+        spec.visual.map.shadowclip = _SHADOW_REACH_M / spec.stat.extent
+        add_slots(spec)
+    else:
+        add_blocks(spec)
     for geom in spec.geoms:
         geom.solref, geom.solimp = _CONTACT_SOLREF, _CONTACT_SOLIMP
     model = spec.compile()
 
     fingers = robot.gripper.joints if robot.gripper else ()
-    block_qpos = [model.joint(name).qposadr[0] + np.arange(7) for name in BLOCK_NAMES]
     return Scene(
         model=model,
+        setting=setting,
         robot=robot,
         rig=rig,
         T_world_base=T_world_base,
@@ -90,8 +125,10 @@ def build_scene(robot: RobotConfig, rig: Rig) -> Scene:
         arm_dof=np.array([model.joint(name).dofadr[0] for name in robot.joint_names], dtype=np.int64),
         arm_ctrl=np.array([model.actuator(name).id for name in robot.joint_names], dtype=np.int64),
         finger_qpos=np.array([model.joint(name).qposadr[0] for name in fingers], dtype=np.int64),
+        finger_dof=np.array([model.joint(name).dofadr[0] for name in fingers], dtype=np.int64),
         finger_ctrl=np.array([model.actuator(name).id for name in fingers], dtype=np.int64),
-        block_qpos=np.array(block_qpos, dtype=np.int64),
+        slots=find_slots(model, setting),
+        cameras=_camera_places(model, rig, T_world_base),
     )
 
 
@@ -181,6 +218,20 @@ def _add_camera(spec: mujoco.MjSpec, name: str, camera: RigCamera) -> None:
         quat=np.roll(matrix_to_quat_xyzw(R_parent_mjcam), 1),
         fovy=float(np.degrees(camera.fovy_rad)),
     )
+
+
+def _camera_places(model: mujoco.MjModel, rig: Rig, T_world_base: FloatArray) -> dict[str, CameraPlace]:
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    places = {}
+    for name, camera in rig.cameras.items():
+        body = model.body(camera.mount.parent).id
+        places[name] = CameraPlace(
+            make_pose(np.array(camera.mount.position_m), rpy_to_matrix(np.array(camera.mount.rpy_rad))),
+            bool(model.body_weldid[body] == 0),
+            T_world_base[:3, :3].T @ data.xmat[body].reshape(3, 3),
+        )
+    return places
 
 
 def _find(spec: mujoco.MjSpec, kind: str, name: str) -> mujoco.MjsBody | mujoco.MjsJoint:

@@ -39,8 +39,9 @@ class ArmServo:
         self._torque = np.zeros(scene.model.nv)
         self.reset(np.array([joint.home_rad for joint in self._joints]))
 
-    def reset(self, positions: FloatArray) -> None:
-        """Holds positions, (n,) rad, from rest."""
+    def reset(self, positions: FloatArray, stiffness_scale: float = 1.0) -> None:
+        """Holds positions, (n,) rad, from rest, with so many times the usual stiffness."""
+        self._servo_rad_s = _SERVO_RAD_S * stiffness_scale**0.5
         self._command = positions.copy()
         self._position = positions.copy()
         self._velocity = np.zeros(len(positions))
@@ -103,7 +104,9 @@ class ArmServo:
         acceleration_ff = self._observe() if self._trajectory is None else self._follow(self._trajectory, data.time)
         error = self._position - data.qpos[scene.arm_qpos]
         error_rate = self._velocity - data.qvel[scene.arm_dof]
-        self._acceleration[scene.arm_dof] = acceleration_ff + _SERVO_RAD_S**2 * error + 2.0 * _SERVO_RAD_S * error_rate
+        self._acceleration[scene.arm_dof] = (
+            acceleration_ff + self._servo_rad_s**2 * error + 2.0 * self._servo_rad_s * error_rate
+        )
         mujoco.mj_mulM(scene.model, data, self._torque, self._acceleration)
         torque = self._torque + data.qfrc_bias - data.qfrc_passive
         data.ctrl[scene.arm_ctrl] = torque[scene.arm_dof]
@@ -159,10 +162,12 @@ class GripperServo:
         actuator = scene.finger_ctrl[0]
         force_limit, stiffness = scene.model.actuator_forcerange[actuator, 1], scene.model.actuator_gainprm[actuator, 0]
         self._lead_limit = float(_FINGER_LEAD * force_limit / stiffness / abs(self._stroke[0]))
+        self._damping = scene.model.actuator_biasprm[scene.finger_ctrl, 2].copy()
         self.reset(1.0)
 
-    def reset(self, opening: float) -> None:
-        """Holds an opening."""
+    def reset(self, opening: float, damping_scale: float = 1.0) -> None:
+        """Holds an opening, with so many times the usual damping."""
+        self._scene.model.actuator_biasprm[self._scene.finger_ctrl, 2] = damping_scale * self._damping
         self._command = self._target = opening
 
     def set_command(self, opening: float) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from vla_ros.instruction import Direction, Instruction, parse_instruction
+from vla_ros.sim.placement import AXES
 from vla_ros.types import FloatArray
 
 Outcome = Literal["running", "success", "failure"]
@@ -20,13 +21,6 @@ PUSH_M = 0.05
 PICK_RISE_M, PICK_FROM_TCP_M = 0.08, 0.05
 OTHERS_RISE_M = 0.02  # Another block raised this far was picked too.
 FALL_M = 0.03  # A block this far below its resting height is off the table.
-# Unit vectors of the base's axes; forward is away from the robot.
-_AXES: dict[Direction, tuple[float, float]] = {
-    "left": (0.0, 1.0),
-    "right": (0.0, -1.0),
-    "forward": (1.0, 0.0),
-    "backward": (-1.0, 0.0),
-}
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,7 @@ class Judge:
     def _is_pushed(self, p_base_block: FloatArray) -> bool:
         """The block lies on the table, moved far enough, and more that way than across it."""
         moved = p_base_block - self._initial[self._named]
-        axis = np.array(_AXES[self._direction])
+        axis = np.array(AXES[self._direction])
         along = float(moved[:2] @ axis)
         across = float(np.linalg.norm(moved[:2] - along * axis))
         return along >= PUSH_M and along > across and abs(float(moved[2])) < OTHERS_RISE_M

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mujoco
 import numpy as np
 
 from vla_ros.contract import Rig
-from vla_ros.errors import ConfigError
+from vla_ros.errors import ConfigError, UnknownNameError
 from vla_ros.geometry.rotations import matrix_to_quat_xyzw, rotvec_to_matrix
 from vla_ros.geometry.se3 import invert, make_pose
+from vla_ros.instruction import Instruction
 from vla_ros.robots.config import RobotConfig
-from vla_ros.sim.placement import BLOCK_NAMES, BLOCK_SIZE_M, draw_placements
+from vla_ros.sim.appearance import camera_pose
+from vla_ros.sim.content import SceneContent, Setting, draw_content
+from vla_ros.sim.objects import BODIES, Slot, assign, equip, parked_position
 from vla_ros.sim.scene import Scene, build_scene
 from vla_ros.sim.servo import ArmServo, GripperServo
 from vla_ros.sim.tool_servo import ToolServo
@@ -27,23 +30,29 @@ class Snapshot:
     Attributes:
         time_s: simulated time.
         qpos: MuJoCo's positions, a copy.
+        content: what the scene is and how it looks.
     """
 
     time_s: float
     qpos: FloatArray
+    content: SceneContent
 
 
 class World:
     """A robot at its table. The same seed and commands give the same positions to the last bit."""
 
-    def __init__(self, robot: RobotConfig, rig: Rig, seed: int) -> None:
+    content: SceneContent
+    """What the scene is, since the last reset."""
+
+    def __init__(self, robot: RobotConfig, rig: Rig, seed: int, setting: Setting = "blocks") -> None:
         """Builds the cell and resets it to a seed.
 
         Raises:
             ConfigError, UnknownNameError: as `build_scene`.
         """
-        self.scene: Scene = build_scene(robot, rig)
+        self.scene: Scene = build_scene(robot, rig, setting)
         self._data = mujoco.MjData(self.scene.model)
+        self._slots: dict[str, Slot] = {}
         self._view = mujoco.MjData(self.scene.model)
         self._T_base_world = invert(self.scene.T_world_base)
         self._arm = ArmServo(self.scene)
@@ -51,24 +60,91 @@ class World:
         self._gripper = GripperServo(self.scene, robot.gripper) if robot.gripper else None
         self.reset(seed)
 
-    def reset(self, seed: int) -> None:
-        """Time zero: the arm at home and at rest, the gripper open, the blocks where the seed puts them."""
+    def reset(
+        self,
+        seed: int,
+        needed: Instruction | None = None,
+        camera_offset_m: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    ) -> None:
+        """Time zero: the arm at home and at rest, the gripper open, the things where the seed puts them.
+
+        Args:
+            seed: of the scene.
+            needed: what the scene must allow, as `draw_content` has it.
+            camera_offset_m: by how much the fixed cameras are moved, in base.
+
+        Raises:
+            ConfigError: as `draw_content`; nothing has changed then.
+        """
+        content = draw_content(seed, self.scene.setting, needed)
+        self.reset_to(replace(content, camera_offset_m=camera_offset_m))
+
+    def reset_to(self, content: SceneContent) -> None:
+        """As `reset`, to a scene that was drawn before, and perhaps changed.
+
+        Raises:
+            ConfigError: if it is of another setting than this world.
+        """
         scene, data = self.scene, self._data
+        if content.setting != scene.setting:
+            raise ConfigError("scene", f"is of the setting {content.setting}", f"this world's is {scene.setting}")
+        self.content, self._slots = content, assign(scene.slots, content)
+        if content.setting != "blocks":
+            equip(scene.model, scene.slots, content)
         mujoco.mj_resetData(scene.model, data)
         home = np.array([joint.home_rad for joint in scene.robot.joints])
         data.qpos[scene.arm_qpos] = home
-        self._arm.reset(home)
+        self._arm.reset(home, content.servo_scale)
         self._tool.reset()
         if self._gripper:
             data.qpos[scene.finger_qpos] = self._gripper.positions(1.0)
-            self._gripper.reset(1.0)
-        z = scene.rig.table_height_m + BLOCK_SIZE_M / 2.0
-        for address, (x, y, yaw) in zip(scene.block_qpos, draw_placements(seed), strict=True):
-            T_base_block = make_pose(np.array([x, y, z]), rotvec_to_matrix(np.array([0.0, 0.0, yaw])))
-            T_world_block = scene.T_world_base @ T_base_block
-            data.qpos[address[:3]] = T_world_block[:3, 3]
-            data.qpos[address[3:]] = np.roll(matrix_to_quat_xyzw(T_world_block[:3, :3]), 1)
+            self._gripper.reset(1.0, content.finger_damping_scale)
+        for slot in scene.slots.values():
+            data.qpos[slot.qpos[:3]] = parked_position(slot)
+        for thing in content.things:
+            p = np.array([*thing.xy_m, scene.rig.table_height_m + BODIES[thing.shape].half_height_m])
+            self._put(thing.name, make_pose(p, rotvec_to_matrix(np.array([0.0, 0.0, thing.yaw_rad]))))
         mujoco.mj_forward(scene.model, data)
+
+    def place_arm(self, positions: FloatArray, opening: float | None = None) -> None:
+        """Puts the arm somewhere at once, at rest and holding; time goes on and the things stay.
+
+        Args:
+            positions: (n,) rad, in the YAML's order.
+            opening: of the gripper; None: as it is.
+
+        Raises:
+            ConfigError, LimitExceededError: as `set_joint_command` and `set_gripper_command`; nothing has moved then.
+        """
+        scene, data = self.scene, self._data
+        if opening is not None:
+            self.set_gripper_command(opening)
+        self.set_joint_command(positions)
+        data.qpos[scene.arm_qpos] = self._arm.command
+        data.qvel[scene.arm_dof] = 0.0
+        self._arm.reset(self._arm.command, self.content.servo_scale)
+        if self._gripper and opening is not None:
+            data.qpos[scene.finger_qpos] = self._gripper.positions(opening)
+            data.qvel[scene.finger_dof] = 0.0
+            self._gripper.reset(opening, self.content.finger_damping_scale)
+        mujoco.mj_forward(scene.model, data)
+
+    def place_object(self, name: str, T_base_object: FloatArray) -> None:
+        """Puts a thing of the scene somewhere at once, at rest.
+
+        Raises:
+            UnknownNameError: if the scene has none of that name.
+        """
+        if name not in self._slots:
+            raise UnknownNameError("object of the scene", name, self._slots)
+        self._put(name, T_base_object)
+        mujoco.mj_forward(self.scene.model, self._data)
+
+    def _put(self, name: str, T_base_object: FloatArray) -> None:
+        slot, T_world_object = self._slots[name], self.scene.T_world_base @ T_base_object
+        self._data.qpos[slot.qpos[:3]] = T_world_object[:3, 3]
+        self._data.qpos[slot.qpos[3:]] = np.roll(matrix_to_quat_xyzw(T_world_object[:3, :3]), 1)
+        self._data.qvel[slot.dof] = 0.0
 
     @property
     def time_s(self) -> float:
@@ -149,23 +225,38 @@ class World:
         )
 
     def object_poses(self) -> dict[str, FloatArray]:
-        """Ground truth: name (`block_red`, ...) -> T_base_object (4, 4), the origin at the block's centre."""
-        return {name: self.link_pose(name) for name in BLOCK_NAMES}
+        """Ground truth: name (`block_red`, `bowl`, ...) -> T_base_object (4, 4), the origin at the object's centre."""
+        return {name: self._body_pose(slot.name) for name, slot in self._slots.items()}
+
+    def truth(self) -> dict[str, FloatArray]:
+        """All ground truth: name -> T_base_x (4, 4) of every object, of `tcp`, and of `camera/<name>`.
+
+        A camera's is that of its optical frame as it truly is, which the rig only says within its jitter.
+        """
+        cameras = {f"camera/{name}": self._camera_pose(name) for name in self.scene.cameras}
+        return {**self.object_poses(), "tcp": self.tcp_pose(), **cameras}
+
+    def _camera_pose(self, name: str) -> FloatArray:
+        T_base_parent = self._body_pose(self.scene.rig.cameras[name].mount.parent)
+        return T_base_parent @ camera_pose(self.scene.cameras[name], name, self.content)
 
     def tcp_pose(self) -> FloatArray:
         """Ground truth: T_base_tcp (4, 4)."""
         return self.link_pose(self.scene.robot.tcp_frame)
 
     def link_pose(self, link: str) -> FloatArray:
-        """Ground truth: T_base_link (4, 4) of any link of the description or block."""
+        """Ground truth: T_base_link (4, 4) of any link of the description or object."""
+        return self._body_pose(self._slots[link].name if link in self._slots else link)
+
+    def _body_pose(self, name: str) -> FloatArray:
         # In a second MjData, so that looking can't change what is stepped.
         if self._view.time != self._data.time or not np.array_equal(self._view.qpos, self._data.qpos):
             self._view.time = self._data.time
             self._view.qpos[:] = self._data.qpos
             mujoco.mj_kinematics(self.scene.model, self._view)
-        body = self._view.body(link)
+        body = self._view.body(name)
         return np.asarray(self._T_base_world @ make_pose(body.xpos, body.xmat.reshape(3, 3)), dtype=np.float64)
 
     def snapshot(self) -> Snapshot:
         """This moment for `CameraRenderer`, in any thread."""
-        return Snapshot(self.time_s, self._data.qpos.copy())
+        return Snapshot(self.time_s, self._data.qpos.copy(), self.content)
