@@ -17,6 +17,8 @@ from vla_ros.types import FloatArray
 FIXED_JITTER_M, FIXED_JITTER_RAD = 0.03, float(np.radians(2.0))
 CARRIED_JITTER_M, CARRIED_JITTER_RAD = 0.003, float(np.radians(0.5))
 _CAMERA_STREAM = 15
+# The light that casts shadows stands off from here, so that its map of depths covers table and hand.
+_LIT_MIDDLE_M, _LIGHT_DISTANCE_M = (0.45, 0.0), 1.5
 # MuJoCo's cameras look along -z with y up, optical frames along z with y down.
 _R_CAM_MJCAM = np.diag([1.0, -1.0, -1.0])
 
@@ -64,8 +66,10 @@ def put_on(model: mujoco.MjModel, scene: Scene, content: SceneContent) -> tuple[
 
 def _light(model: mujoco.MjModel, scene: Scene, look: Look) -> None:
     R_world_base = scene.T_world_base[:3, :3]
+    p_world_middle = scene.T_world_base[:3, 3] + R_world_base @ np.array([*_LIT_MIDDLE_M, scene.rig.table_height_m])
     for light, direction, diffuse in ((0, look.light_direction, look.light), (1, look.fill_direction, look.fill)):
         model.light_dir[light] = R_world_base @ np.array(direction)
+        model.light_pos[light] = p_world_middle - _LIGHT_DISTANCE_M * model.light_dir[light]
         model.light_diffuse[light] = diffuse
     model.vis.headlight.ambient[:] = look.ambient
     model.vis.headlight.diffuse[:] = 0.0

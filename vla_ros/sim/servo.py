@@ -104,9 +104,8 @@ class ArmServo:
         acceleration_ff = self._observe() if self._trajectory is None else self._follow(self._trajectory, data.time)
         error = self._position - data.qpos[scene.arm_qpos]
         error_rate = self._velocity - data.qvel[scene.arm_dof]
-        self._acceleration[scene.arm_dof] = (
-            acceleration_ff + self._servo_rad_s**2 * error + 2.0 * self._servo_rad_s * error_rate
-        )
+        pole = self._servo_rad_s
+        self._acceleration[scene.arm_dof] = acceleration_ff + pole**2 * error + 2.0 * pole * error_rate
         mujoco.mj_mulM(scene.model, data, self._torque, self._acceleration)
         torque = self._torque + data.qfrc_bias - data.qfrc_passive
         data.ctrl[scene.arm_ctrl] = torque[scene.arm_dof]
