@@ -154,3 +154,68 @@ def test_nothing_is_picked_without_a_gripper() -> None:
     judge, up = judge_for("pick up the green block"), poses(green=(0.0, 0.0, 0.09))
     for time_s in (0.0, 1.0, 2.0):
         assert judge.update(up, tcp_at("green", dz=0.09), None, time_s) == "running"
+
+
+STACKED = {
+    "block_red": (0.45, 0.10, 0.02),
+    "cylinder_blue": (0.45, -0.10, 0.02),
+    "bowl": (0.55, 0.0, 0.02),
+    "distractor_0": (0.40, 0.2, 0.01),
+}
+
+
+def table_poses(**at: tuple[float, float, float]) -> dict[str, FloatArray]:
+    """All things of a table at their places but those named."""
+    return {name: make_pose(np.array(at.get(name, p))) for name, p in STACKED.items()}
+
+
+def judge_table(instruction: str, end: dict[str, FloatArray], tcp: FloatArray, opening: float, until_s: float) -> str:
+    judge = Judge(Task.parse(instruction), table_poses())
+    outcome = "running"
+    for time_s in np.arange(0.0, until_s + 1e-6, 0.05):
+        outcome = judge.update(end, tcp, opening, float(time_s))
+    return outcome
+
+
+HIGH = make_pose(np.array([0.55, 0.0, 0.25]))
+IN_BOWL, ON_BLUE = (0.56, 0.02, 0.024), (0.455, -0.09, 0.06)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "red", "others", "tcp", "opening", "is_met"),
+    [
+        ("put the red block in the bowl", IN_BOWL, {}, HIGH, 1.0, True),
+        # Let go, though the hand is still there; held, and away from it.
+        ("put the red block in the bowl", IN_BOWL, {}, make_pose(np.array(IN_BOWL)), 0.7, True),
+        ("put the red block in the bowl", IN_BOWL, {}, make_pose(np.array(IN_BOWL)), 0.48, False),
+        ("put the red block in the bowl", IN_BOWL, {}, HIGH, 0.0, True),
+        # On the rim; beside it; in it, but it was pushed away; in it, but another thing hangs in the air.
+        ("put the red block in the bowl", (0.60, 0.02, 0.06), {}, HIGH, 1.0, False),
+        ("put the red block in the bowl", (0.55, 0.10, 0.02), {}, HIGH, 1.0, False),
+        ("put the red block in the bowl", (0.55, 0.1, 0.024), {"bowl": (0.55, 0.1, 0.02)}, HIGH, 1.0, False),
+        ("put the red block in the bowl", IN_BOWL, {"cylinder_blue": (0.45, -0.10, 0.1)}, HIGH, 1.0, False),
+        ("stack the red block on the blue cylinder", ON_BLUE, {}, HIGH, 1.0, True),
+        ("stack the red block on the blue cylinder", ON_BLUE, {}, make_pose(np.array(ON_BLUE)), 0.48, False),
+        # Too far out to stand; beside it at that height; on another thing that was put on it.
+        ("stack the red block on the blue cylinder", (0.48, -0.10, 0.06), {}, HIGH, 1.0, False),
+        ("stack the red block on the blue cylinder", (0.45, -0.15, 0.06), {}, HIGH, 1.0, False),
+        ("stack the red block on the blue cylinder", (0.45, -0.10, 0.10), {}, HIGH, 1.0, False),
+        # The pair the other way round isn't what was asked for.
+        ("stack the blue cylinder on the red block", ON_BLUE, {}, HIGH, 1.0, False),
+        # What nobody can name may fall.
+        ("put the red block in the bowl", IN_BOWL, {"distractor_0": (0.4, 0.2, -0.5)}, HIGH, 1.0, True),
+    ],
+)
+def test_placed_and_stacked_things_are_judged_where_they_end(instruction, red, others, tcp, opening, is_met) -> None:
+    end = table_poses(block_red=red, **others)
+    assert judge_table(instruction, end, tcp, opening, 0.4) == "running"
+    assert judge_table(instruction, end, tcp, opening, 0.6) == ("success" if is_met else "running")
+
+
+def test_a_bowl_that_leans_holds_nothing_for_the_judge() -> None:
+    end = table_poses(block_red=IN_BOWL)
+    tilt = np.radians(25.0)
+    end["bowl"] = make_pose(
+        end["bowl"][:3, 3], np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    )
+    assert judge_table("put the red block in the bowl", end, HIGH, 1.0, 1.0) == "running"

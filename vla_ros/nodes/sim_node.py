@@ -14,6 +14,7 @@ from tf2_msgs.msg import TFMessage
 
 from vla_ros.contract import load_rig
 from vla_ros.errors import VlaRosError
+from vla_ros.instruction import parse_instruction
 from vla_ros.nodes import image_messages, messages
 from vla_ros.nodes.loop import TickLoop
 from vla_ros.nodes.runtime import (
@@ -50,7 +51,9 @@ class SimNode(Node):
         with_cameras = bool(parameter(self, "cameras", True, "draw and publish the rig's cameras"))
         self._robot = robot
         seed = parameter(self, "seed", 0, "seed of the next sim/reset", is_fixed=False, least=0)
-        self._world = World(robot, self._rig, int(seed))
+        setting = parameter(self, "setting", "blocks", "which scenes: blocks or varied")
+        parameter(self, "needed", "", "instruction that the scene of the next sim/reset must allow", is_fixed=False)
+        self._world = World(robot, self._rig, int(seed), setting)
         self._lock = threading.Lock()
         self._gripper_command: float | None = None
         self._tick = 0
@@ -93,11 +96,16 @@ class SimNode(Node):
             self._gripper_command = float(message.data)
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        seed = int(self.get_parameter("seed").value)
-        with self._lock:
-            self._world.reset(seed)
-            self._arm.clear()
-            self._gripper_command = None
+        seed, needed = int(self.get_parameter("seed").value), str(self.get_parameter("needed").value)
+        try:
+            instruction = parse_instruction(needed) if needed.strip() else None
+            with self._lock:
+                self._world.reset(seed, instruction)
+                self._arm.clear()
+                self._gripper_command = None
+        except VlaRosError as error:
+            response.success, response.message = False, str(error)
+            return response
         response.success, response.message = True, f"reset to seed {seed}"
         return response
 
@@ -119,7 +127,7 @@ class SimNode(Node):
             snapshot = self._world.snapshot() if self._renderer and is_image_due else None
             truth = None
             if self._is_due("truth", _TRUTH_EVERY):
-                truth = {**self._world.object_poses(), "tcp": self._world.tcp_pose()}
+                truth = self._world.truth()
         names = self._robot.joint_names
         self._joint_states.publish(messages.to_joint_state(stamp_ns, names, state.positions, state.velocities))
         if self._robot.gripper and state.gripper_opening is not None and self._is_due("gripper", _GRIPPER_EVERY):
