@@ -306,3 +306,5 @@ def test_what_hardly_varies_makes_no_noise_large(tmp_path, formula):
     np.testing.assert_allclose(normaliser.unnormalise(normaliser.normalise(off)), off, atol=1e-12)
     closed = np.array([*statistics.mean[:6], 0.0])
     np.testing.assert_allclose(normaliser.unnormalise(normaliser.normalise(closed))[6], 0.0, atol=1e-12)
+    if formula != "mean_std":
+        np.testing.assert_allclose(normaliser.normalise(closed)[6], -1.0, atol=1e-9)
