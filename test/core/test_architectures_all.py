@@ -400,7 +400,7 @@ def spoil(folder: Path, change: Any) -> None:
         (lambda tensors: tensors.pop("head.1.bias"), "tensor 'head.1.bias' is missing"),
         (lambda tensors: tensors.update(extra=torch.zeros(1)), "unknown tensor 'extra'"),
         (lambda tensors: tensors.update({"head.1.bias": torch.zeros(5)}), r"'head.1.bias' has the shape \(5,\), n"),
-        (lambda tensors: tensors.update({"head.1.bias": torch.zeros(16).half()}), "float16, needs torch.float32"),
+        (lambda tensors: tensors.update({"head.1.bias": torch.zeros(16).bfloat16()}), "bfloat16, needs torch.float32"),
         (lambda tensors: tensors["head.1.bias"].fill_(float("nan")), "'head.1.bias' holds NaN"),
     ],
 )  # fmt: skip
