@@ -157,6 +157,8 @@ class OpenVLALearner:
             "trained_parameters": sum(change.A.numel() + change.B.numel() for change in adapter.layers.values()),
             "quantisation": self.settings.quantisation,
             "dataset": self._dataset,
+            "interface_hash": self._contract.interface_hash,
+            "stats_hash": self._statistics.stats_hash(),
         }
 
     def _find_normaliser(self) -> Normaliser:
