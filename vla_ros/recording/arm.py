@@ -17,15 +17,18 @@ class RecordedArm:
 
     Args:
         episode: what was recorded.
+        model: of its robot, where the caller has one; it isn't anybody else's meanwhile.
 
     Attributes:
         model: from the robot's own description, as nodes have it; from the bag's where that file isn't here.
     """
 
-    def __init__(self, episode: RecordedEpisode) -> None:
+    def __init__(self, episode: RecordedEpisode, model: RobotModel | None = None) -> None:
         robot = episode.robot
         is_here = robot.description_file.is_file() or not episode.description
-        self.model = RobotModel.from_config(robot) if is_here else RobotModel(robot, episode.description)
+        if model is None:
+            model = RobotModel.from_config(robot) if is_here else RobotModel(robot, episode.description)
+        self.model = model
         series = episode.joint_positions
         self._buffer = JointStateBuffer(max(2, len(series)))
         self.by_stamp: dict[int, RobotState] = {}

@@ -45,6 +45,13 @@ IS_IDLE, IS_OUTLIER, IS_JUMP, IS_DUPLICATE = "is_idle", "is_outlier", "is_jump",
 """What cleaning found: nothing moves; a value far from its neighbours; a stamp that leaps, or frames dropped before it;
 the reference image of the frame before once more."""
 
+OBJECT_POSE, DESTINATION_POSE = "object_pose", "destination_pose"
+"""Where the thing that the instruction names, and its destination, truly were at the stamp: in base (position,
+quat_xyzw); NaN where there is none. Like the next two only in what a simulator recorded."""
+OBJECT_XY, DESTINATION_XY = "object_xy.", "destination_xy."
+"""Begin the names of columns, one for each image: where the middles of both lie in the camera's full image, from (0, 0)
+at the upper left to (1, 1) at the lower right; NaN where they aren't in it. What hides them isn't asked."""
+
 
 @dataclass(frozen=True)
 class Column:

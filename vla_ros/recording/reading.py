@@ -24,7 +24,8 @@ from vla_ros.recording.images import BagImages, ImageIndex, decode
 from vla_ros.recording.recorded import Finding, RecordedCamera, RecordedEpisode, RecordedTask, Series, StampArray
 from vla_ros.recording.streams import Heard, Streams, table_topic
 from vla_ros.recording.topic_names import STATES, TopicNames, find_topics
-from vla_ros.recording.topics import OF_A_SOURCE
+from vla_ros.recording.topics import OF_A_SOURCE, TRUTH_TOPIC
+from vla_ros.recording.truth_messages import read_truth
 from vla_ros.robots.config import RobotConfig, load_robot
 from vla_ros.types import CameraModel, FloatArray, ImageArray
 
@@ -192,6 +193,7 @@ def _assemble(
         tasks=tuple(RecordedTask(received_ns, text.strip()) for received_ns, text in told),
         observed=tuple(observed),
         cameras={},
+        truth=read_truth(bag, heard.get(TRUTH_TOPIC), robot),
         topics=names.names,
     )
 

@@ -184,6 +184,7 @@ class RecordedEpisode:
         tasks: by reception.
         observed: JSON objects of `policies/<policy>/observed`, each with its `policy`, in order.
         cameras: by the rig's names; only those that are in the bag.
+        truth: (n, 4, 4) poses in base that a simulator told, by name: things, `tcp`, `camera/<rig camera>`.
         findings: what is to be known besides.
         topics: relative name -> name in the bag.
         open_images: (camera, index, image) of several cameras in one pass; see `read_images`.
@@ -206,6 +207,7 @@ class RecordedEpisode:
     tasks: tuple[RecordedTask, ...]
     observed: tuple[Mapping[str, Any], ...]
     cameras: Mapping[str, RecordedCamera]
+    truth: Mapping[str, Series] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     topics: Mapping[str, str] = field(default_factory=dict)
     open_images: Callable[[Mapping[str, StampArray]], Iterator[tuple[str, int, ImageArray]]] | None = field(

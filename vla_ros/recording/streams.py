@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.actions.wire import GRIPPER, TCP_ABSOLUTE, from_joint_chunk_message, from_tool_chunk_message, to_ns
+from vla_ros.actions.wire import (
+    GRIPPER,
+    TCP_ABSOLUTE,
+    from_joint_chunk_message,
+    from_tool_chunk_message,
+    to_ns,
+)
 from vla_ros.errors import ChunkError, RecordingError, SensorError
 from vla_ros.geometry import rotations, se3
 from vla_ros.recording.bag import Bag

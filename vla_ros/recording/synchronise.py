@@ -20,7 +20,9 @@ from vla_ros.recording.frame_images import FrameImages
 from vla_ros.recording.grid import Step, plan_grid
 from vla_ros.recording.recorded import Finding, RecordedEpisode
 from vla_ros.recording.spans import Spans
+from vla_ros.recording.truth import Truth, truth_columns
 from vla_ros.recording.wanted import WantedActions
+from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray
 
 Gaps = Literal["split", "drop", "refuse"]
@@ -48,7 +50,10 @@ class FrameOptions:
 
 
 def make_frames(
-    episode: RecordedEpisode, contract: Contract, options: FrameOptions | None = None
+    episode: RecordedEpisode,
+    contract: Contract,
+    options: FrameOptions | None = None,
+    model: RobotModel | None = None,
 ) -> tuple[d.Schema, d.EpisodeFrames]:
     """The frames of an episode without gaps; `make_episodes` for any.
 
@@ -56,12 +61,13 @@ def make_frames(
         episode: what was recorded.
         contract: the grid, and what of the episode is wanted.
         options: how.
+        model: of its robot, where the caller has one.
 
     Raises:
         DatasetError: besides what `make_episodes` raises, if gaps leave another number of pieces than one.
         ContractError: as `make_episodes`.
     """
-    schema, pieces = make_episodes(episode, contract, options)
+    schema, pieces = make_episodes(episode, contract, options, model)
     if len(pieces) != 1:
         raise DatasetError(
             f"{episode.info.name}: gaps leave {len(pieces)} pieces of it; take them one by one, or leave it out"
@@ -70,7 +76,10 @@ def make_frames(
 
 
 def make_episodes(
-    episode: RecordedEpisode, contract: Contract, options: FrameOptions | None = None
+    episode: RecordedEpisode,
+    contract: Contract,
+    options: FrameOptions | None = None,
+    model: RobotModel | None = None,
 ) -> tuple[d.Schema, tuple[d.EpisodeFrames, ...]]:
     """The frames of an episode, a piece for each stretch without a gap: `attributes["findings"]` tells of gaps.
 
@@ -84,7 +93,7 @@ def make_episodes(
     mismatches = find_mismatches(episode.info.rig, contract)
     if mismatches:
         raise ContractError(f"{episode.info.name}: {'; '.join(mismatches)}")
-    arm = RecordedArm(episode)
+    arm = RecordedArm(episode, model)
     plan = plan_grid(episode, contract, arm, options.tolerance_ns(contract))
     if plan.gaps and options.gaps == "refuse":
         gap = next(finding for finding in plan.findings if finding.kind == "gap")
@@ -120,6 +129,7 @@ def make_schema(episode: RecordedEpisode, contract: Contract, arm: RecordedArm) 
         d.Column(d.JOINT_POSITIONS, "float64", (len(joints),), joints),
         d.Column(d.SOURCE, "string"),
         *(d.Column(name, "bool") for name in (d.IS_INTERVENTION, d.IS_FILTERED, d.IS_HELD, d.IS_PADDING)),
+        *truth_columns(episode, contract),
     ]
     images = []
     for name, image in contract.observation.images.items():
@@ -152,6 +162,7 @@ class _FrameMaker:
         self._spans = Spans(episode)
         self._executed = ExecutedTargets(episode, arm, contract.action)
         self._wanted = WantedActions(episode, arm, self._spans, contract.action)
+        self._truth = Truth(episode, contract, arm)
         self._period_ns = round(contract.action.period_s * 1e9)
 
     def make(self, piece: tuple[Step, ...], name: str, findings: list[Finding]) -> d.EpisodeFrames:
@@ -201,6 +212,7 @@ class _FrameMaker:
             d.IS_FILTERED: bool(self._spans.limits(stamp_ns, due_ns)),
             d.IS_HELD: executed.is_held or self._spans.is_at_rest(due_ns),
             d.IS_PADDING: executed.is_padding,
+            **self._truth.row(step, self._spans.label(stamp_ns)),
         }
 
 

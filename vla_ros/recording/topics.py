@@ -11,6 +11,7 @@ IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedIm
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 STRING = "std_msgs/msg/String"
 EVENT_TOPIC = "episode/event"
+TRUTH_TOPIC = "sim/ground_truth"
 COMPRESSED_ENDING = "/compressed"
 """What image_transport adds to an image's topic for its compressed form."""
 
@@ -32,6 +33,7 @@ FIXED = {
     "gripper/command": "std_msgs/msg/Float64",
     "gripper/state": _JOINT_STATE,
     "safety/verdict": _DIAGNOSTICS,
+    TRUTH_TOPIC: _TF,
     EVENT_TOPIC: STRING,
     "/diagnostics": _DIAGNOSTICS,
 }
