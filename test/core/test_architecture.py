@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "launching": frozenset({"errors", "config"}),
     "training": FOUNDATION | {"geometry", "robots", "observation", "actions", "policies", "recording"},
 }
-MAY_IMPORT_ALL_BUT_NODES = frozenset({"evaluation", "benchmarks", "commands", "cli"})
+MAY_IMPORT_ALL_BUT_NODES = frozenset({"evaluation", "generation", "benchmarks", "commands", "cli"})
 MAY_IMPORT_NODES_IN_FUNCTIONS = frozenset({"benchmarks", "commands"})
 MAY_PRINT = frozenset({"commands", "cli"})
 # Module below vla_ros -> why it prints all the same.

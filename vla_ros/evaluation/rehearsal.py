@@ -26,7 +26,7 @@ from vla_ros.robots.model import RobotModel
 from vla_ros.robots.state_buffer import JointStateBuffer
 from vla_ros.safety.config import SafetyConfig
 from vla_ros.safety.filter import SafetyFilter
-from vla_ros.types import FloatArray, Intervention, JointCommand, RobotState, Verdict
+from vla_ros.types import FloatArray, Intervention, JointCommand, JointTarget, RobotState, ToolTarget, Verdict
 
 _START_NS = 1_000_000_000
 _STATES = 1024
@@ -93,6 +93,8 @@ class MotionPath:
         self._sender = None if command is None else make_sender(command, self._controller)
         self.sending: Sending | None = None
         """What leaves for the arm after this tick, where it was said how commands reach it."""
+        self.target: ToolTarget | JointTarget | None = None
+        """What the filter let through in the last tick."""
 
     def step(self, now_ns: int, measured: RobotState) -> tuple[JointCommand, Verdict, tuple[Intervention, ...]]:
         """One tick: the command, the filter's verdict, and what acted in the controller."""
@@ -101,6 +103,7 @@ class MotionPath:
             if self._sender is not None:
                 self._sender.begin(self._state, now_ns)
         target, verdict = self.filter.step(now_ns, self.dt_s, measured)
+        self.target = target
         if self._sender is not None:
             self.sending = self._sender.approach(now_ns)
             if self.sending is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vla_ros.commands.dataset import generating
 from vla_ros.commands.progress import Progress
 from vla_ros.recording.formats.registry import FORMATS
 
@@ -21,6 +22,7 @@ example:
   vla-ros dataset split datasets/both --parts train=0.9,val=0.1 --to datasets --seed 0
   vla-ros dataset drop datasets/both 3 17 --to datasets/clean
   vla-ros dataset convert datasets/clean --format hdf5 --to datasets/clean_hdf5
+  vla-ros dataset generate --robot panda --episodes 100 --out datasets/generated
   vla-ros dataset import public/aloha --to datasets/aloha
 """
 
@@ -57,6 +59,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
             "--option", action="append", default=[], metavar="NAME=VALUE", help="of the format, e.g. codec=av1"
         )
     importing.set_defaults(format="lerobot")
+    generating.add_arguments(verbs).set_defaults(run=run, verb="generate")
     return parser
 
 
@@ -89,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
             "drop": writing.drop,
             "convert": writing.convert,
             "import": writing.convert,
+            "generate": generating.generate,
         }
         progress = Progress()
         found = verbs[args.verb](args, progress)

@@ -1,0 +1,216 @@
+"""Episodes made side by side into one LeRobot dataset: each process simulates, renders and encodes whole episodes.
+
+What an episode is depends on the dataset's seed and its number, whoever makes it; the dataset has them in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from multiprocessing.util import Finalize
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from vla_ros.contract import Contract
+from vla_ros.errors import DatasetError, MissingDependencyError, VlaRosError
+from vla_ros.generation.episodes import Studio
+from vla_ros.generation.plan import draw_plan
+from vla_ros.instruction import Verb
+from vla_ros.recording.dataset import Schema
+from vla_ros.recording.formats.registry import load_format
+from vla_ros.sim.content import Setting
+
+# A probe of so many seconds tells what the dataset's columns are.
+_PROBE_S = 0.5
+
+
+@dataclass(frozen=True)
+class Job:
+    """A dataset to be made.
+
+    Attributes:
+        robot: name or YAML file.
+        contract: that says what a frame is.
+        verbs: that are done.
+        seed: of the dataset.
+        setting: of the scenes.
+    """
+
+    robot: str
+    contract: Contract
+    verbs: tuple[Verb, ...]
+    seed: int
+    setting: Setting = "varied"
+
+
+@dataclass
+class Made:
+    """What was made.
+
+    Attributes:
+        episodes: written now.
+        skipped: that were there already.
+        frames: of those written.
+        successes: (done, all) of the episodes from home, by verb.
+        failed: reason by name.
+    """
+
+    episodes: int = 0
+    skipped: int = 0
+    frames: int = 0
+    successes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """One episode that another process has written beside the dataset's files."""
+
+    name: str
+    folder: Path | None
+    frames: int
+    verb: str
+    is_whole: bool
+    is_success: bool
+    problem: str = ""
+
+
+def generate(
+    folder: Path,
+    job: Job,
+    episodes: int,
+    workers: int,
+    on_episode: Callable[[int, int], None] = lambda _done, _total: None,
+    ray_address: str = "",
+) -> Made:
+    """Makes episodes 0 to `episodes` of a dataset; those that it holds are left as they are.
+
+    Args:
+        folder: of the dataset.
+        job: what is made.
+        episodes: how many there are to be.
+        workers: processes; with Ray, tasks at a time.
+        on_episode: called with how many are there, and how many there are to be.
+        ray_address: of a Ray cluster whose machines see `folder` under the same name; empty for processes here.
+
+    Raises:
+        DatasetError: if another dataset is there, or a process died.
+        MissingDependencyError: without joblib, or Ray where it is asked for.
+    """
+    joblib = _import_joblib()
+    made = Made()
+    try:
+        writer: Any = load_format("lerobot").create(folder, _schema(job), {})
+    except BaseException:
+        _close_studios()
+        raise
+    try:
+        there = set(writer.names)
+        missing = [number for number in range(episodes) if _name(number) not in there]
+        made.skipped = episodes - len(missing)
+        stage = joblib.delayed(_stage)
+        with _backend(joblib, ray_address):
+            pool = joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1)
+            jobs = (stage(job, number, writer.stager) for number in missing)
+            for done, staged in enumerate(_checked(pool(jobs)), start=made.skipped + 1):
+                _note(made, staged)
+                if staged.folder is not None:
+                    writer.adopt(staged.folder)
+                on_episode(done, episodes)
+    except BaseException:
+        with contextlib.suppress(VlaRosError):
+            writer.close()
+        raise
+    finally:
+        _close_studios()
+    writer.close()
+    return made
+
+
+def _note(made: Made, staged: _Staged) -> None:
+    if staged.problem:
+        made.failed[staged.name] = staged.problem
+        return
+    made.episodes += 1
+    made.frames += staged.frames
+    if staged.is_whole:
+        done, tried = made.successes.get(staged.verb, (0, 0))
+        made.successes[staged.verb] = done + staged.is_success, tried + 1
+
+
+_studios: dict[str, Studio] = {}
+"""Of this process: a simulated cell takes a while to build."""
+
+
+def _studio(job: Job) -> Studio:
+    key = f"{job.robot} {job.setting} {job.contract.interface_hash}"
+    if key not in _studios:
+        cv2.setNumThreads(1)  # The other cores have processes of their own.
+        studio = _studios[key] = Studio(job.robot, job.contract, job.setting)
+        # OpenGL complains when the interpreter ends before its contexts; a worker ends without a word.
+        Finalize(studio, studio.close, exitpriority=10)
+    return _studios[key]
+
+
+def _close_studios() -> None:
+    while _studios:
+        _studios.popitem()[1].close()
+
+
+def _stage(job: Job, number: int, stager: Callable[[Any, int], Path]) -> _Staged:
+    """In another process: everything but the episode's place in the dataset."""
+    plan = draw_plan(Path(job.robot).stem, job.seed, number, job.verbs)
+    verb, is_whole = plan.instruction.verb, plan.start == "home"
+    try:
+        made, _, frames = _studio(job).take(plan)
+        return _Staged(_name(number), stager(frames, number), len(frames), verb, is_whole, made.is_success)
+    except VlaRosError as error:
+        return _Staged(_name(number), None, 0, verb, is_whole, False, str(error))
+
+
+def _schema(job: Job) -> Schema:
+    plan = draw_plan(Path(job.robot).stem, job.seed, 0, job.verbs)
+    _, schema, _ = _studio(job).take(replace(plan, start="anywhere", duration_s=_PROBE_S, disturbances=()))
+    return schema
+
+
+def _name(number: int) -> str:
+    return f"episode_{number:06d}"
+
+
+def _checked(outcomes: Iterator[_Staged]) -> Iterator[_Staged]:
+    try:
+        yield from outcomes
+    except Exception as error:  # joblib's and Ray's own classes, which mayn't be installed.
+        if type(error).__name__ not in ("TerminatedWorkerError", "BrokenProcessPool", "WorkerCrashedError"):
+            raise
+        raise DatasetError(
+            f"a process that made episodes died ({error}), perhaps for want of memory; run it again with fewer "
+            "--workers"
+        ) from error
+
+
+def _import_joblib() -> Any:
+    try:
+        import joblib
+    except ImportError as error:
+        raise MissingDependencyError("joblib", "dataset generate", "pip install joblib") from error
+    return joblib
+
+
+def _backend(joblib: Any, ray_address: str) -> contextlib.AbstractContextManager[Any]:
+    if not ray_address:
+        return contextlib.nullcontext()
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        mend = "pip install ray, or leave --ray out for processes on this machine"
+        raise MissingDependencyError("ray", f"--ray {ray_address}", mend) from error
+    ray.init(address=ray_address, ignore_reinit_error=True)
+    register_ray()
+    backend: contextlib.AbstractContextManager[Any] = joblib.parallel_config("ray")
+    return backend
