@@ -38,7 +38,7 @@ _S = 1_000_000_000
 _DECISION_TICKS, _STATE_TICKS = 25, 5
 # After the arm was put somewhere: physics alone, then motion that isn't recorded yet, since it starts from rest.
 _SETTLE_S, _UNRECORDED_S = 0.1, 0.2
-_LEAST_S, _AFTER_SUCCESS_S = 0.8, 0.8
+_LEAST_S = 0.8
 # An expert that wants to stay where it is for so long has come to the end.
 _AT_REST_S, _AT_REST_M, _AT_REST_RAD = 0.7, 0.002, 0.02
 # A push isn't labelled past this: where it is to end isn't seen.
@@ -145,7 +145,6 @@ class _Take:
         self._place(studio.model)
         self._start_pose = world.object_poses()[plan.instruction.thing.name]
         self._judged = "running"
-        self._is_done_s = math.inf
         latency_ticks = round(plan.latency_s * controller.rate_hz)
         self._motion = Motion(
             world, studio.model, safety, controller, EPOCH_NS, latency_ticks, self._start.commanded_opening
@@ -216,16 +215,11 @@ class _Take:
             return False
         if self._judged == "running":
             self._judged = self._judge.update(world.object_poses(), world.tcp_pose(), opening, world.time_s)
-            if self._judged == "success":
-                self._is_done_s = time_s
         if self._plan.instruction.verb == "push":
             moved = world.object_poses()[self._plan.instruction.thing.name][:2, 3] - self._start_pose[:2, 3]
             if float(np.linalg.norm(moved)) > _PUSHED_M:
                 return True
-        is_done = time_s > self._is_done_s + _AFTER_SUCCESS_S
-        is_whole = self._start.kind == "home"
-        is_at_rest = time_s > self._moved_s + _AT_REST_S
-        return self._judged == "failure" or (is_done if is_whole else is_at_rest)
+        return self._judged == "failure" or time_s > self._moved_s + _AT_REST_S
 
     def _decide(self, time_s: float, is_recorded: bool) -> None:
         motion = self._motion
