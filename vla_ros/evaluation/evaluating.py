@@ -20,6 +20,7 @@ from vla_ros.evaluation.summary import plain_data
 from vla_ros.evaluation.task_suites import draw_attempts, find_suites
 from vla_ros.evaluation.versions import versions
 from vla_ros.policies.registry import PolicyConfig
+from vla_ros.sim.content import Setting
 
 BEST = "best_success"
 """Name of the pointer in a training run's folder to the checkpoint that succeeds most."""
@@ -58,7 +59,7 @@ class EvaluationOptions:
     robot: str
     rig: str
     task: str
-    setting: str
+    setting: Setting
     seeds: Sequence[int]
     with_held_out: bool
     with_swap: bool

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from vla_ros.policies.registry import PolicyConfig
+from vla_ros.sim.content import Setting
 
 TIME_LIMIT_S = 30.0
 
@@ -54,7 +55,7 @@ class RolloutSettings:
     robot: str
     rig: str
     policy: PolicyConfig
-    setting: str = "blocks"
+    setting: Setting = "blocks"
     interface: str = ""
     time_limit_s: float = TIME_LIMIT_S
     latency: Latency = field(default_factory=Latency)

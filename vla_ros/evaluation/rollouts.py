@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from vla_ros.actions.answer import to_wire
 from vla_ros.contract import Contract, Rig, find_mismatches, load_rig
 from vla_ros.errors import ChunkError, ContractError, InstructionError, LateChunkError, SensorError
-from vla_ros.evaluation.displacement import displace_camera
+from vla_ros.evaluation.displacement import draw_direction
 from vla_ros.evaluation.episode_log import EpisodeOutcome, EpisodeRecorder
 from vla_ros.evaluation.figures import ChunkCounts, EpisodeFigures, episode_figures
 from vla_ros.evaluation.rollout_film import Film
 from vla_ros.evaluation.rollout_observations import RolloutObservations
 from vla_ros.evaluation.rollout_settings import Attempt, RolloutSettings
 from vla_ros.evaluation.simulated_cell import START_NS, SimulatedCell
+from vla_ros.instruction import parse_instruction
 from vla_ros.policies.base import InferenceContext, Policy
 from vla_ros.policies.registry import make_policy
 from vla_ros.robots.config import load_robot
@@ -78,7 +79,7 @@ class Rollouts:
         mismatches = find_mismatches(self._rig, self._contract)
         if mismatches:
             raise ContractError("; ".join(mismatches))
-        self.world = World(robot, self._rig, 0)
+        self.world = World(robot, self._rig, 0, settings.setting)
         self.cell = SimulatedCell(robot, self._rig, self.world, settings.interface)
         self._renderer = CameraRenderer(self.world.scene) if self._rig.cameras else None
         rates = [camera.rate_hz for camera in self._rig.cameras.values()]
@@ -122,8 +123,9 @@ class _Episode:
         self._cell, self._policy, self._contract = rollouts.cell, rollouts._policy, rollouts._contract
         self._world, self._image_every = rollouts.world, rollouts._image_every
         self._task = Task.parse(attempt.task, settings.time_limit_s)
-        rollouts.world.reset(attempt.seed)
-        displace_camera(rollouts.world.scene, rollouts._rig, settings.camera_offset_m, attempt.seed)
+        offset = settings.camera_offset_m * draw_direction(attempt.seed)
+        x, y, z = offset.tolist()
+        rollouts.world.reset(attempt.seed, parse_instruction(attempt.needed), (x, y, z))
         self._cell.begin(settings.policy.name)
         self._observations = RolloutObservations(
             self._contract,

@@ -9,29 +9,25 @@ import numpy as np
 
 from vla_ros.errors import UnknownNameError, VlaRosError
 from vla_ros.evaluation.rollout_settings import Attempt
-from vla_ros.instruction import DIRECTIONS, VERBS, Direction, Instruction, Thing, Verb, instruction_texts
+from vla_ros.instruction import THINGS, VERBS, Instruction, Thing, Verb, instruction_texts
+from vla_ros.sim.content import Setting, draw_content, draw_task
 
 SUITES: tuple[Verb, ...] = VERBS
-SETTINGS = ("blocks",)
 SWAPPED, HELD_OUT = "swapped", "held-out"
 """Variants of an attempt: at the same scene another object is named; or the same, in words never trained on."""
 
-# The three blocks of the setting `blocks`, and what can be done with them.
-_BLOCKS = tuple(Thing(colour, "block") for colour in ("red", "green", "blue"))
 _BLOCK_VERBS: tuple[Verb, ...] = ("reach", "push", "pick")
 # Streams of chance, so that what is asked, in which words and about which other object don't hang together.
-_TASK, _WORDS, _SWAP = 0x7A5, 0x30D, 0x5A9
+_WORDS, _SWAP = 0x30D, 0x5A9
 
 
-def find_suites(text: str, setting: str) -> tuple[Verb, ...]:
+def find_suites(text: str, setting: Setting) -> tuple[Verb, ...]:
     """The suites of a list with commas; `all` for every one that the setting has.
 
     Raises:
-        UnknownNameError: for a suite or setting that isn't known.
+        UnknownNameError: for a suite that isn't known.
         VlaRosError: for one that the setting has not.
     """
-    if setting not in SETTINGS:
-        raise UnknownNameError("setting", setting, SETTINGS)
     possible = SUITES if setting == "varied" else _BLOCK_VERBS
     if text == "all":
         return possible
@@ -51,7 +47,7 @@ def find_suites(text: str, setting: str) -> tuple[Verb, ...]:
 
 
 def draw_attempts(
-    suite: Verb, setting: str, seeds: Iterable[int], *, with_held_out: bool = False, with_swap: bool = False
+    suite: Verb, setting: Setting, seeds: Iterable[int], *, with_held_out: bool = False, with_swap: bool = False
 ) -> list[Attempt]:
     """What a suite asks for at seeds, the same whoever is asked.
 
@@ -64,7 +60,7 @@ def draw_attempts(
     """
     attempts = []
     for seed in seeds:
-        needed = draw_instruction(suite, setting, seed)
+        needed = draw_task(suite, seed, setting)
         scene, other = str(needed), ""
         if with_swap:
             swapped = swap_thing(needed, scene_things(setting, seed, needed), seed)
@@ -76,17 +72,10 @@ def draw_attempts(
     return attempts
 
 
-def draw_instruction(suite: Verb, setting: str, seed: int) -> Instruction:
-    """What is asked at a seed."""
-    rng = np.random.default_rng([seed, _TASK])
-    thing = _BLOCKS[int(rng.integers(len(_BLOCKS)))]
-    direction: Direction | None = DIRECTIONS[int(rng.integers(len(DIRECTIONS)))] if suite == "push" else None
-    return Instruction(suite, thing, direction)
-
-
-def scene_things(setting: str, seed: int, needed: Instruction) -> tuple[Thing, ...]:
+def scene_things(setting: Setting, seed: int, needed: Instruction) -> tuple[Thing, ...]:
     """What can be named in the scene of a seed that holds what an instruction needs."""
-    return _BLOCKS
+    names = {placed.name for placed in draw_content(seed, setting, needed).objects}
+    return tuple(thing for thing in THINGS if thing.name in names)
 
 
 def swap_thing(instruction: Instruction, things: Iterable[Thing], seed: int) -> Instruction:
