@@ -51,6 +51,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--interface", default="", metavar="NAME", help="how commands reach the arm (default: as the robot's YAML says)"
     )
+    parser.add_argument(
+        "--setting", choices=("blocks", "varied"), default="blocks", help="which scenes (default %(default)s)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default out/demo-TIME)")
     parser.add_argument("--time-limit", type=float, default=30.0, metavar="S", help="seconds an episode may take")
     parser.add_argument("--window", action="store_true", help="open the simulator's viewer on the display")
@@ -89,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         time_limit_s=args.time_limit,
         has_window=args.window,
         interface=args.interface,
+        setting=args.setting,
     )
     demo = Demo(options, show_progress)
     summary = demo.run()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 from collections.abc import Callable, Collection, Iterator, Sequence
+from multiprocessing.util import Finalize
 from typing import Any
 
 from vla_ros.errors import MissingDependencyError, VlaRosError
@@ -84,8 +84,8 @@ def _run_in_process(
     try:
         if not _kept or _kept[0].settings != settings:
             if not _kept:
-                # OpenGL contexts have to go while there is still an interpreter to free them.
-                atexit.register(_release)
+                # OpenGL contexts have to go while there are still threads to free them: before `atexit`.
+                Finalize(None, _release, exitpriority=10)
             _release()
             _kept.append(Rollouts(settings))
         return _kept[0].run(attempt, _film(settings, attempt, plan, is_filmed))

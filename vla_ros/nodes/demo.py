@@ -47,6 +47,7 @@ class DemoOptions:
     time_limit_s: float
     has_window: bool
     interface: str
+    setting: str
 
 
 class Demo:
@@ -93,6 +94,7 @@ class Demo:
             "rig": options.rig,
             "policy": options.policy,
             "interface": options.interface,
+            "setting": options.setting,
             "headless": "false" if options.has_window else "true",
             "seed": str(options.seeds[0]),
         }
@@ -107,7 +109,7 @@ class Demo:
 
     def _episode(self, client: RolloutClient, seed: int, alive: Callable[[], None]) -> EpisodeLog:
         options = self._options
-        attempt = Attempt("demo", seed, options.task, "")
+        attempt = Attempt("demo", seed, options.task, options.task)
         next_frame_s = time.monotonic()
         with VideoWriter(options.out / f"episode-{seed:04d}.mp4", _VIDEO_FPS) as video:
 

@@ -132,7 +132,7 @@ class RolloutClient(StackListener):
         return self._model.names
 
     def chunk_counts(self) -> tuple[int, int, int]:
-        """How many of the policy's chunks came, and of those, came too late, and were refused for another reason."""
+        """Chunks since the policy was selected: how many came, and of those how many too late, or refused otherwise."""
         counts = [self.figure("safety_node", f"chunks_{key}") for key in ("taken", "late", "refused")]
         taken, late, refused = (0 if math.isnan(count) else int(count) for count in counts)
         return taken + late + refused, late, refused
@@ -143,7 +143,7 @@ class RolloutClient(StackListener):
         Args:
             seed: of the scene.
             alive: as for `spin_until`.
-            needed: the instruction that the scene is to allow; empty to leave that as it is.
+            needed: the instruction that the scene is to allow; empty for whatever the seed gives.
 
         Returns:
             Ground truth at the start.
@@ -156,9 +156,10 @@ class RolloutClient(StackListener):
         self._set(self._set_safety, "source", HOME, alive)
         self.go_home(alive)
         self._set(self._set_sim, "seed", seed, alive)
-        if needed:
-            self._set(self._set_sim, "needed", needed, alive)
-        self._call(self._reset, Trigger.Request(), alive)
+        self._set(self._set_sim, "needed", needed, alive)
+        answer = self._call(self._reset, Trigger.Request(), alive)
+        if not answer.success:
+            raise StackError(f"the simulator refused seed {seed}: {answer.message}")
         self._set(self._set_safety, "source", self._source, alive)
         # What is under way shows the scene from before.
         self.listen_for(0.4, alive)

@@ -164,6 +164,8 @@ class SafetyNode(Node):
                     return SetParametersResult(successful=False, reason=str(error))
                 stamp_ns = now_ns(self)
                 with self._lock:
+                    if item.value != self.filter.source:
+                        self._report.count_anew()
                     self.filter.select_source(item.value, stamp_ns)
                 for event in self._handovers.select(item.value, stamp_ns):
                     self._events.publish(String(data=json.dumps(event)))

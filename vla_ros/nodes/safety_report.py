@@ -31,10 +31,14 @@ class SafetyReport:
         self._last: Verdict | None = None
         self._published_ns = 0
         self._rejected = ""
-        self._chunks = {"taken": 0, "late": 0, "refused": 0}
+        self.count_anew()
         self._verdicts = node.create_publisher(DiagnosticArray, "safety/verdict", RELIABLE)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         node.create_timer(1.0, self._publish_diagnostics)
+
+    def count_anew(self) -> None:
+        """Counts chunks from now on, since they are another source's."""
+        self._chunks = {"taken": 0, "late": 0, "refused": 0}
 
     def reject(self, reason: str, is_late: bool = False) -> None:
         """Notes why the last chunk wasn't taken."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -55,11 +55,9 @@ def run_in_stack(
             "rig": settings.rig,
             "policy": str(write_policy(settings.policy, Path(folder))),
             "interface": settings.interface,
+            "setting": settings.setting,
             "extra_latency_ms": str(round(1e3 * settings.latency.extra_s)),
         }
-        # What others are made of than the plain one has parameters for it.
-        is_plain = settings.setting == "blocks"
-        arguments |= {} if is_plain else {"setting": settings.setting}
         logs_dir = Path(folder) / "logs" if plan is None else plan.folder.parent / "logs" / settings.policy.name
 
         def on_frame(camera: str, _stamp_ns: int, image: ImageArray) -> None:
@@ -71,12 +69,10 @@ def run_in_stack(
                 name = f"{settings.policy.name}-{attempt.name}"
                 film = Film(plan, name, attempt.task, _FILM_FPS, attempt in filmed) if plan is not None else None
                 watcher = _Watcher(newest, film)
-                before = client.chunk_counts()
-                asked = replace(attempt, needed="") if is_plain else attempt
-                log, did_other = run_stack_episode(client, asked, settings.time_limit_s, alive, watcher)
+                log, did_other = run_stack_episode(client, attempt, settings.time_limit_s, alive, watcher)
                 # Diagnostics come once a second.
                 client.listen_for(_DIAGNOSTICS_S, alive)
-                counts = ChunkCounts(*(now - then for now, then in zip(client.chunk_counts(), before, strict=True)))
+                counts = ChunkCounts(*client.chunk_counts())
                 video = "" if film is None else film.finish(log.outcome)
                 ages_s, infer_s = client.figure("policy_node", "age_p50_s"), client.figure("policy_node", "infer_p50_s")
                 found.append(episode_figures(attempt, log, model, counts, [ages_s], [infer_s], video, did_other))
