@@ -10,8 +10,12 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from vla_ros.errors import ConfigError
 from vla_ros.training.config import LoopConfig
 from vla_ros.training.learner import Learner
+
+# Every process has all of the weights.
+_WHOLE = ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
 
 
 class LearnerLosses(nn.Module):
@@ -27,12 +31,20 @@ class LearnerLosses(nn.Module):
 
 
 def make_accelerator(config: LoopConfig) -> Accelerator:
-    """For one process, or for those that `accelerate launch` started."""
+    """For one process, or for those that `accelerate launch` started.
+
+    Raises:
+        ConfigError: if that is set to share the weights out, of which a checkpoint would hold a part only.
+    """
     # Its state belongs to the process, and another precision than that of a training before is refused.
     AcceleratorState._reset_state()
     # Auxiliary heads have no gradient in a batch in which nobody knows what they should say.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(mixed_precision="bf16" if config.precision == "bf16" else "no", kwargs_handlers=[unused])
+    made = Accelerator(mixed_precision="bf16" if config.precision == "bf16" else "no", kwargs_handlers=[unused])
+    if made.distributed_type.name not in _WHOLE:
+        problem = f"is set to {made.distributed_type.name}, and only whole weights can be trained here"
+        raise ConfigError("accelerate", problem, "use accelerate launch --multi_gpu")
+    return made
 
 
 def make_optimiser(weights: Mapping[str, Tensor], config: LoopConfig) -> torch.optim.Optimizer:
