@@ -101,7 +101,7 @@ class RunFolder:
             said = {"step": step, "tensors": file_hash(partial / _TENSORS), **facts}
             (partial / _STATE).write_text(json.dumps(said, indent=1), encoding="utf-8")
         for old in self._steps("resume")[:-_RESUMABLE]:
-            shutil.rmtree(self.path / "resume" / step_name(old), ignore_errors=True)
+            _forget(self.path / "resume" / step_name(old))
 
     def read_state(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Tensors and facts of the newest state that is whole, None if there is none."""
@@ -121,7 +121,7 @@ class RunFolder:
         """Removes all checkpoints but the newest and the best one; 0 keeps all."""
         for step in self._steps("checkpoints")[: -keep or None] if keep else ():
             if step != best:
-                shutil.rmtree(self.checkpoint(step), ignore_errors=True)
+                _forget(self.checkpoint(step))
 
     def _steps(self, folder: str) -> list[int]:
         found = (re.fullmatch(r"step-(\d+)", path.name) for path in (self.path / folder).iterdir())
@@ -131,3 +131,10 @@ class RunFolder:
 def step_name(step: int) -> str:
     """Name of a step's folder."""
     return f"step-{step:06d}"
+
+
+def _forget(folder: Path) -> None:
+    """Removes a folder, which loses its name first: who is killed meanwhile leaves no part of one under it."""
+    hidden = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    folder.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)

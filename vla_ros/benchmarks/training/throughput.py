@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vla_ros.benchmarks.options import Options, Result
-from vla_ros.benchmarks.timing import a_a, is_void, ratio_of_medians
+from vla_ros.benchmarks.timing import is_void, ratio_of_medians
 from vla_ros.benchmarks.training.made_up import make_examples, make_network
 from vla_ros.config import build
 from vla_ros.policies.packages import packages_for
@@ -52,6 +52,7 @@ class Turns:
         blocks: of each.
         trainer_s: seconds a step, block by block.
         bare_s: likewise.
+        halves_s: likewise, of the first and the second half of each of the other's blocks: the control.
     """
 
     bare: Any
@@ -61,6 +62,7 @@ class Turns:
     progress: Any
     trainer_s: list[float] = field(default_factory=list)
     bare_s: list[float] = field(default_factory=list)
+    halves_s: list[tuple[float, float]] = field(default_factory=list)
     taken: int = 0
     since_s: float = 0.0
 
@@ -73,9 +75,13 @@ class Turns:
         now_s = time.perf_counter()
         if self.since_s:
             self.trainer_s.append((now_s - self.since_s) / self.steps)
-        for _ in range(self.steps):
-            self.bare()
-        self.bare_s.append((time.perf_counter() - now_s) / self.steps)
+        half, ends_s = self.steps // 2, [now_s]
+        for count in (half, self.steps - half):
+            for _ in range(count):
+                self.bare()
+            ends_s.append(time.perf_counter())
+        self.bare_s.append((ends_s[2] - ends_s[0]) / self.steps)
+        self.halves_s.append(((ends_s[1] - ends_s[0]) / half, (ends_s[2] - ends_s[1]) / (self.steps - half)))
         self.progress("throughput", len(self.bare_s) / (self.blocks + _WARM_UP_BLOCKS))
         self.since_s = time.perf_counter()
         return len(self.trainer_s) >= self.blocks
@@ -92,7 +98,7 @@ def run(options: Options) -> Result:
         from vla_ros.training.outcome import Watch
         from vla_ros.training.trainer import Trainer
     settings, where = read_settings("flow_vla", None, ())
-    blocks = options.count(6, 30)
+    blocks = options.count(8, 40)
     loop = build(LoopConfig, settings["loop"], where)
     loop = replace(loop, steps=10**6, minutes=None, checkpoint_every=10**6, open_loop_every=0)
     steps = max(2, 256 // loop.batch_size)
@@ -111,7 +117,8 @@ def run(options: Options) -> Result:
     trainer_s, bare_s = (np.array(values[_WARM_UP_BLOCKS:]) for values in (turns.trainer_s, turns.bare_s))
     count = min(len(trainer_s), len(bare_s))
     ratio = ratio_of_medians(bare_s[:count], trainer_s[:count], blocks=count)
-    control = a_a(bare_s, np.random.default_rng(options.seed), blocks=1)
+    halves_s = np.array(turns.halves_s[_WARM_UP_BLOCKS:])
+    control = ratio_of_medians(halves_s[:, 0], halves_s[:, 1], blocks=len(halves_s))
     figure: float | None = ratio.median
     problems = []
     if is_void(control.median):
