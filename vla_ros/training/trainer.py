@@ -120,6 +120,8 @@ class Trainer:
             recall(tensors, self._learner.module, self._average, self._optimiser)
             self._step, self._seconds, self._best = facts["step"], facts["seconds"], facts["best"]
             self._open_loop = facts["open_loop"]
+            if self._is_main:
+                self._point()
         if self._is_main:
             self._folder.write_config(self._settings)
         self._accelerator.wait_for_everyone()
@@ -218,14 +220,20 @@ class Trainer:
                 examined.add({"step": self._step, "seconds": round(self._seconds, 3), **found.figures})
                 events.add(self._step, "open_loop", found.figures)
                 if not self._best or found.score <= self._best["score"]:
-                    self._best = {"step": self._step, "score": found.score}
-                    self._folder.write_pointer("best", self._step, score=found.score, open_loop=self._open_loop)
-            self._folder.write_pointer("last", self._step)
+                    self._best = {"step": self._step, "score": found.score, "open_loop": self._open_loop}
             facts = {"seconds": self._seconds, "best": self._best, "open_loop": self._open_loop, **self._identity()}
             self._folder.write_state(self._step, remember(self._learner.module, self._average, self._optimiser), facts)
+            self._point()
             self._folder.forget_checkpoints(self._config.keep, self._best.get("step"))
             events.flush()
         self._accelerator.wait_for_everyone()
+
+    def _point(self) -> None:
+        """Says which checkpoints are the last and the best; only of steps that training goes on from, since a step that
+        is taken again replaces its checkpoint."""
+        self._folder.write_pointer("last", self._step)
+        if self._best:
+            self._folder.write_pointer("best", **self._best)
 
     def _look(self, is_last: bool) -> Examination | None:
         every = self._config.open_loop_every
