@@ -1,0 +1,34 @@
+"""Rollouts through the stack: any policy can be handed to nodes as a file, and what the mode can't do is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("vla_ros.sim.world")  # Not "mujoco": MUJOCO_GL is chosen first.
+
+from vla_ros.errors import VlaRosError
+from vla_ros.evaluation.rollout_settings import RolloutSettings
+from vla_ros.nodes.stack_rollouts import run_in_stack, write_policy
+from vla_ros.policies.registry import PolicyConfig, load_policy_config
+
+SETTINGS = RolloutSettings("panda", "panda_table", load_policy_config("scripted_visual"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        load_policy_config("scripted_visual"),
+        PolicyConfig("step_000100", "learned", "tool_delta_visual", 8.0, 3, {"checkpoint": "/somewhere/step-000100"}),
+    ],
+)
+def test_a_policy_written_for_nodes_is_read_as_it_was(config: PolicyConfig, tmp_path: Path) -> None:
+    assert load_policy_config(str(write_policy(config, tmp_path))) == config
+
+
+@pytest.mark.parametrize("changes", [{"is_blind": True}, {"camera_offset_m": 0.08}])
+def test_what_only_one_process_can_do_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(VlaRosError, match="--mode process"):
+        run_in_stack(replace(SETTINGS, **changes), [], 1, None, [], lambda _share: None)  # type: ignore[arg-type]
