@@ -71,6 +71,7 @@ def _light(model: mujoco.MjModel, scene: Scene, look: Look) -> None:
         model.light_dir[light] = R_world_base @ np.array(direction)
         model.light_pos[light] = p_world_middle - _LIGHT_DISTANCE_M * model.light_dir[light]
         model.light_diffuse[light] = diffuse
+    model.light_castshadow[0] = look.has_shadows
     model.vis.headlight.ambient[:] = look.ambient
     model.vis.headlight.diffuse[:] = 0.0
 

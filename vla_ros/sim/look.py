@@ -23,6 +23,8 @@ TEXTURE_SPAN_M = 0.6
 # Hue in degrees; what a shade differs from it by at most, and the range of saturation and value.
 HUE_DEG: dict[Colour, float] = {"red": 1.0, "green": 130.0, "blue": 225.0, "yellow": 51.0, "purple": 285.0}
 HUE_SPREAD_DEG = 6.0
+# Of the scenes. With shadows everything is drawn three times.
+_SHADOW_SHARE = 0.5
 _SATURATION, _VALUE, _VALUE_OF_YELLOW = (0.72, 0.95), (0.62, 0.92), (0.85, 0.98)
 # Saturation of these stays below 0.5 or their hue between the five.
 _DISTRACTOR_RGB: tuple[Rgb, ...] = (
@@ -62,9 +64,10 @@ class Look:
     """Light and room.
 
     Attributes:
-        light_direction: unit vector in base, along which the light with the shadows shines.
+        has_shadows: whether the stronger light casts them.
+        light_direction: unit vector in base, along which it shines.
         light: its strength a channel.
-        fill_direction: of a second, weaker light without shadows.
+        fill_direction: of a second light, which never casts shadows.
         fill: its strength a channel.
         ambient: light from everywhere, a channel.
         floor: colour.
@@ -73,6 +76,7 @@ class Look:
         mat_edge: colour of the mat's rim.
     """
 
+    has_shadows: bool
     light_direction: Rgb
     light: Rgb
     fill_direction: Rgb
@@ -92,6 +96,7 @@ def draw_look(rng: np.random.Generator) -> Look:
     light = brightness * share / -light_direction[2]
     ambient = brightness * (1.0 - share) + fill * fill_direction[2]
     return Look(
+        has_shadows=bool(rng.random() < _SHADOW_SHARE),
         light_direction=_rgb(light_direction),
         light=_rgb(light * tint),
         fill_direction=_rgb(fill_direction),

@@ -33,7 +33,8 @@ _CONTACT_SOLREF, _CONTACT_SOLIMP = [2.5 * TIMESTEP_S, 1.0], [0.95, 0.99, 0.001, 
 _FINGER_STIFFNESS_N_M, _FINGER_DAMPING_N_S_M = 3000.0, 60.0
 
 
-_SHADOW_MAP, _SHADOW_REACH_M = 512, 0.7
+# Where shadows are drawn, the number of triangles is what drawing costs.
+_SHADOW_MAP, _SHADOW_REACH_M, _COARSE = 512, 0.7, (16, 5)
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def build_scene(robot: RobotConfig, rig: Rig, setting: Setting = "blocks") -> Sc
         _add_camera(spec, name, camera)
     add_room(spec, T_world_base, rig.table_height_m, VARIED_AREA if is_varied else TASK_AREA, is_varied)
     if is_varied:
+        spec.visual.quality.numslices, spec.visual.quality.numstacks = _COARSE
         spec.visual.quality.shadowsize = _SHADOW_MAP
         spec.visual.map.shadowclip = _SHADOW_REACH_M / spec.stat.extent
         add_slots(spec)
