@@ -12,7 +12,8 @@ from vla_ros.geometry.rotations import rotvec_to_matrix
 from vla_ros.geometry.se3 import interpolate, make_pose, pose_error
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
-from vla_ros.sim.placement import TASK_AREA
+from vla_ros.sim.layout import PUSH_MARGIN_M
+from vla_ros.sim.placement import TASK_AREA, VARIED_AREA
 from vla_ros.sim.tasks import Judge, Task
 from vla_ros.sim.world import World
 from vla_ros.types import FloatArray
@@ -139,6 +140,24 @@ def test_whole_task_area_is_in_reach_within_the_joint_limits(robot: str) -> None
                     q = mover.solve(T, steps=30)
                     np.testing.assert_allclose(mover.model.forward_kinematics(q), T, atol=1e-6)
                     assert np.all((q > mover.model.lower + 0.05) & (q < mover.model.upper - 0.05))
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_varied_task_area_and_the_ends_of_its_pushes_are_in_reach_near_home(robot: str) -> None:
+    model = RobotModel.from_config(load_robot(robot))
+    (x_low, x_high), (y_low, y_high) = VARIED_AREA.x_m, VARIED_AREA.y_m
+    for x in (x_low - PUSH_MARGIN_M, 0.5 * (x_low + x_high), x_high + PUSH_MARGIN_M):
+        for y in (y_low - PUSH_MARGIN_M, 0.0, y_high + PUSH_MARGIN_M):
+            for height_m, yaw in ((0.02, -np.pi / 4), (0.02, np.pi / 4), (0.15, 0.0)):
+                T, q = downwards([x, y, height_m], yaw), model.home.copy()
+                for _ in range(60):
+                    T_base_tcp, J = model.tcp_pose_and_jacobian(q)
+                    inverse = J.T @ np.linalg.inv(J @ J.T + 1e-6 * np.eye(6))
+                    # What the tool leaves free goes home.
+                    step = inverse @ pose_error(T_base_tcp, T) + 0.3 * (np.eye(len(q)) - inverse @ J) @ (model.home - q)
+                    q = q + step * min(1.0, 0.3 / np.max(np.abs(step)))
+                np.testing.assert_allclose(model.forward_kinematics(q), T, atol=1e-4)
+                assert np.all((q > model.lower + 0.03) & (q < model.upper - 0.03)), (x, y, height_m, yaw)
 
 
 @pytest.mark.parametrize("robot", ROBOTS)

@@ -34,7 +34,7 @@ _FINGER_STIFFNESS_N_M, _FINGER_DAMPING_N_S_M = 3000.0, 60.0
 
 
 # Where shadows are drawn, the number of triangles is what drawing costs.
-_SHADOW_MAP, _SHADOW_REACH_M, _COARSE = 512, 0.7, (16, 5)
+_SHADOW_MAP, _SHADOW_REACH_M, _COARSE = 512, 1.0, (16, 5)
 
 
 @dataclass(frozen=True)
