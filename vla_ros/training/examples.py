@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.contract import Contract, find_differences
+from vla_ros.contract import Contract, action_width, find_differences, state_width
 from vla_ros.errors import ContractError, DatasetError
 from vla_ros.policies.architectures.spec import ModelSpec, split_words
 from vla_ros.policies.statistics_file import CheckpointStatistics
@@ -71,7 +71,7 @@ class ExampleSet:
 
     Attributes:
         contract: what the state, the images and the actions mean.
-        joints: of the arm.
+        joints: of the arm; of the last dataset's where the contract names no joints.
         parts: the datasets.
         episodes: all of them, in the order of the rows.
         tasks: instructions, each once.
@@ -215,13 +215,18 @@ class _Builder:
         self._tasks: dict[str, int] = {}
         self._left_out: Counter[str] = Counter()
         self._joints, self._count = 0, 0
+        self._widths = (0, 0)
 
     def add(self, path: Path, dataset: Dataset, fit: Fit, cache: CacheOptions | None, progress: Progress) -> None:
-        if self._parts and fit.joints != self._joints:
+        widths = state_width(self._contract.observation, fit.joints), action_width(self._contract.action, fit.joints)
+        if self._parts and widths != self._widths:
+            (state, action), (first_state, first_action) = widths, self._widths
             raise ContractError(
-                f"{path} is of an arm with {fit.joints} joints, {self._parts[0].path} of {self._joints}"
+                f"{path} is of an arm with {fit.joints} joints, {self._parts[0].path} of {self._joints}: states of "
+                f"{state} and {first_state} numbers, actions of {action} and {first_action}; use a contract that names "
+                "no joints, or train them as several embodiments"
             )
-        self._joints = fit.joints
+        self._joints, self._widths = fit.joints, widths
         first, lengths, names = self._count, [], dataset.names
         for index, name in enumerate(names):
             frames = dataset.read(index)
