@@ -76,6 +76,17 @@ def test_expert_goes_on_from_any_point_of_its_way_as_it_meant_to(text):
         np.testing.assert_allclose(rest.transforms, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("opening", [0.45, 0.49, 0.5, 0.53])
+def test_expert_that_holds_a_thing_means_to_go_on_holding_it(opening):
+    """The pads give a little, so what is measured isn't the thing's width exactly."""
+    held = moment(0.5, 0.0, 0.16, opening)
+    held = dataclasses.replace(held, commanded_opening=0.0, objects={"block_red": held.T_base_tcp.copy()})
+    asked = Expert(parse_instruction("pick up the red block"), load_robot("panda").gripper)
+    chunk = asked.chunk(Travel(held, np.zeros(6)), 0, EXPERT)
+    assert (chunk.openings == 0.0).all()
+    np.testing.assert_allclose(chunk.transforms[:, :3, 3], [[0.5, 0.0, 0.16]] * len(chunk.transforms), atol=1e-9)
+
+
 def test_expert_keeps_to_its_speeds_and_accelerations():
     way = [travel.moment.p_base for travel, _ in Expert(
         parse_instruction("pick up the red block"), load_robot("panda").gripper

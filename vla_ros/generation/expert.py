@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vla_ros.generation.behaviours import BEHAVIOURS, BOWL_RIM_M
-from vla_ros.generation.moment import HALF_M, Aim, Moment, tool_down
+from vla_ros.generation.moment import HALF_M, MISSED, Aim, Moment, tool_down
 from vla_ros.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from vla_ros.instruction import Instruction
 from vla_ros.robots.config import GripperConfig
@@ -95,7 +95,9 @@ class Expert:
         is_between, objects = moment.is_between(name), moment.objects
         opening = moment.opening
         if moment.is_closing:
-            opening = max(self.width if is_between and opening >= self.width else 0.0, opening - self._finger_step)
+            # What the fingers press a little, they go on pressing.
+            touching = min(self.width, opening) if is_between and opening > self.width - MISSED else 0.0
+            opening = max(touching, opening - self._finger_step)
         else:
             opening = min(1.0, opening + self._finger_step)
         if moment.is_held(name):

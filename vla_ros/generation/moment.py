@@ -17,7 +17,7 @@ _TOOL_DOWN = np.diag([1.0, -1.0, -1.0])
 # How far an object's centre may lie from the tcp, along the tool's axes, to be between the fingers.
 _BETWEEN_M = np.array([0.016, 0.022, 0.024])
 # Opening past which fingers that close on an object don't touch it yet; and short of which they have missed it.
-_LOOSE, _MISSED = 0.07, 0.12
+_LOOSE, MISSED = 0.07, 0.12
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Moment:
 
     def is_held(self, name: str) -> bool:
         """Whether the fingers have closed on an object."""
-        has_width = self.width - _MISSED < self.opening < self.width + _LOOSE
+        has_width = self.width - MISSED < self.opening < self.width + _LOOSE
         return self.is_closing and has_width and self.is_between(name)
 
 
