@@ -214,17 +214,15 @@ class _Builder:
         self._columns: dict[str, list[Any]] = {"states": [], "actions": [], "is_valid": [], "task_of": [], "truth": []}
         self._tasks: dict[str, int] = {}
         self._left_out: Counter[str] = Counter()
-        self._joints, self._count = 0, 0
-        self._widths = (0, 0)
+        self._joints, self._count, self._widths = 0, 0, (0, 0)
 
     def add(self, path: Path, dataset: Dataset, fit: Fit, cache: CacheOptions | None, progress: Progress) -> None:
         widths = state_width(self._contract.observation, fit.joints), action_width(self._contract.action, fit.joints)
         if self._parts and widths != self._widths:
             (state, action), (first_state, first_action) = widths, self._widths
             raise ContractError(
-                f"{path} is of an arm with {fit.joints} joints, {self._parts[0].path} of {self._joints}: states of "
-                f"{state} and {first_state} numbers, actions of {action} and {first_action}; use a contract that names "
-                "no joints, or train them as several embodiments"
+                f"{path}: its arm has {fit.joints} joints, that of {self._parts[0].path} {self._joints}: states of {state} "
+                f"and {first_state} numbers, actions of {action} and {first_action}; use a contract that names no joints"
             )
         self._joints, self._widths = fit.joints, widths
         first, lengths, names = self._count, [], dataset.names
