@@ -221,8 +221,8 @@ class _Builder:
         if self._parts and widths != self._widths:
             (state, action), (first_state, first_action) = widths, self._widths
             raise ContractError(
-                f"{path}: its arm has {fit.joints} joints, that of {self._parts[0].path} {self._joints}: states of {state} "
-                f"and {first_state} numbers, actions of {action} and {first_action}; use a contract that names no joints"
+                f"{path} is of an arm with {fit.joints} joints, {self._parts[0].path} of {self._joints}: {state} and "
+                f"{first_state} numbers a state, {action} and {first_action} an action; name no joints in the contract"
             )
         self._joints, self._widths = fit.joints, widths
         first, lengths, names = self._count, [], dataset.names
