@@ -198,6 +198,7 @@ def test_arm_and_things_can_be_put_anywhere_at_once_and_rest_there(world: World)
     name = world.content.objects[1].name
     world.place_object(name, T)
     assert world.time_s == time_s
+    np.testing.assert_array_equal(world.robot_state(0).velocities, 0.0)
     np.testing.assert_allclose(world.object_poses()[name], T, atol=1e-12)
     for _ in range(2):
         state = world.robot_state(0)

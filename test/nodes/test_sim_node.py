@@ -240,3 +240,25 @@ def test_without_cameras_the_arm_runs_where_nothing_can_draw(processes, make_pee
     assert process.poll() is None, process.text
     assert len(states[0].position) == 6
     assert process.end() == 0
+
+
+def test_varied_scene_holds_what_is_needed_and_truth_tells_all_of_it(processes, make_peer, patience) -> None:
+    words = {"robot": "panda", "rig": "panda_table", "setting": "varied", "needed": "put the red cylinder in the bowl"}
+    process = processes.start_node("sim_node", **words)
+    peer = make_peer("listener")
+    truth = peer.hear(TFMessage, "sim/ground_truth")
+
+    def names() -> set[str]:
+        return {edge.child_frame_id for edge in truth[-1].transforms} if truth else set()
+
+    patience(lambda: bool(truth) or process.poll() is not None, "ground truth")
+    assert process.poll() is None, process.text
+    assert {"cylinder_red", "bowl", "tcp", "camera/base", "camera/wrist"} <= names()
+    assert peer.set_parameter("sim_node", "needed", "stack the green block on the purple cylinder").successful
+    assert peer.call(Trigger, "sim/reset").success
+    patience(lambda: {"block_green", "cylinder_purple"} <= names(), "what the next task needs")
+    assert peer.set_parameter("sim_node", "needed", "juggle").successful
+    answer = peer.call(Trigger, "sim/reset")
+    assert not answer.success
+    assert "juggle" in answer.message
+    assert process.end() == 0

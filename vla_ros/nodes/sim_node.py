@@ -14,7 +14,7 @@ from tf2_msgs.msg import TFMessage
 
 from vla_ros.contract import load_rig
 from vla_ros.errors import VlaRosError
-from vla_ros.instruction import parse_instruction
+from vla_ros.instruction import Instruction, parse_instruction
 from vla_ros.nodes import image_messages, messages
 from vla_ros.nodes.loop import TickLoop
 from vla_ros.nodes.runtime import (
@@ -54,6 +54,7 @@ class SimNode(Node):
         setting = parameter(self, "setting", "blocks", "which scenes: blocks or varied")
         parameter(self, "needed", "", "instruction that the scene of the next sim/reset must allow", is_fixed=False)
         self._world = World(robot, self._rig, int(seed), setting)
+        self._world.reset(int(seed), self._needed())
         self._lock = threading.Lock()
         self._gripper_command: float | None = None
         self._tick = 0
@@ -95,12 +96,17 @@ class SimNode(Node):
         with self._lock:
             self._gripper_command = float(message.data)
 
+    def _needed(self) -> Instruction | None:
+        """What the next scene must allow. Raises InstructionError if it can't be read."""
+        text = str(self.get_parameter("needed").value).strip()
+        return parse_instruction(text) if text else None
+
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        seed, needed = int(self.get_parameter("seed").value), str(self.get_parameter("needed").value)
+        seed = int(self.get_parameter("seed").value)
         try:
-            instruction = parse_instruction(needed) if needed.strip() else None
+            needed = self._needed()
             with self._lock:
-                self._world.reset(seed, instruction)
+                self._world.reset(seed, needed)
                 self._arm.clear()
                 self._gripper_command = None
         except VlaRosError as error:

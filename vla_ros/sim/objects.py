@@ -144,7 +144,6 @@ def show(model: mujoco.MjModel, slots: dict[str, Slot], content: SceneContent) -
         for shape, geom in _all_geoms(slot):
             is_there = thing is not None and thing.shape == shape
             model.geom_group[geom] = _SHOWN_GROUP if is_there else HIDDEN_GROUP
-            model.geom_rgba[geom, 3] = float(is_there)
             if is_there and thing is not None and thing.rgba is not None:
                 model.geom_rgba[geom] = thing.rgba
 
