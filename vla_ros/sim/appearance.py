@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import mujoco
 import numpy as np
 
 from vla_ros.geometry.rotations import matrix_to_quat_xyzw, rotvec_to_matrix
-from vla_ros.geometry.se3 import make_pose
 from vla_ros.sim.content import SceneContent
 from vla_ros.sim.look import Look, paint_pattern
 from vla_ros.sim.objects import show
@@ -30,12 +31,19 @@ def camera_pose(place: CameraPlace, name: str, content: SceneContent) -> FloatAr
         T_parent_cam[:3, 3] += place.R_base_parent.T @ np.array(content.camera_offset_m)
     if not content.has_camera_jitter:
         return T_parent_cam
-    rng = np.random.default_rng([_CAMERA_STREAM, content.seed, *name.encode()])
-    reach_m, reach_rad = (
-        (FIXED_JITTER_M, FIXED_JITTER_RAD) if place.is_fixed else (CARRIED_JITTER_M, CARRIED_JITTER_RAD)
-    )
-    T_parent_cam[:3, 3] += reach_m * _draw_in_ball(rng)
-    return T_parent_cam @ make_pose(np.zeros(3), rotvec_to_matrix(reach_rad * _draw_in_ball(rng)))
+    offset, R_cam_turned = _jitter(content.seed, name, place.is_fixed)
+    T_parent_cam[:3, 3] += offset
+    T_parent_cam[:3, :3] = T_parent_cam[:3, :3] @ R_cam_turned
+    return T_parent_cam
+
+
+@functools.lru_cache(maxsize=16)
+def _jitter(seed: int, name: str, is_fixed: bool) -> tuple[FloatArray, FloatArray]:
+    """Offset in the link that carries a camera, and how the camera is turned about itself."""
+    rng = np.random.default_rng([_CAMERA_STREAM, seed, *name.encode()])
+    reach_m, reach_rad = (FIXED_JITTER_M, FIXED_JITTER_RAD) if is_fixed else (CARRIED_JITTER_M, CARRIED_JITTER_RAD)
+    offset = reach_m * _draw_in_ball(rng)
+    return offset, rotvec_to_matrix(reach_rad * _draw_in_ball(rng))
 
 
 def put_on(model: mujoco.MjModel, scene: Scene, content: SceneContent) -> tuple[int, ...]:
