@@ -24,7 +24,7 @@ class TrainingConfig:
         horizon: actions in a chunk.
         max_words: longest instruction that the network takes.
         selection: which frames are learned from.
-        columns: of datasets that aren't ours: the contract's image or state item -> the dataset's column.
+        columns: of datasets that aren't ours: the contract's image -> the dataset's image column.
         augment: whether images are varied.
         augmentation: how much.
         held_out: share of the episodes that are examined and never trained on; 0 for none.

@@ -68,7 +68,7 @@ class OpenVLATraining:
         weights: how often each dataset is drawn from, relative to the others; null for all examples alike.
         openvla: what is fine-tuned, and how.
         selection: which frames are learned from.
-        columns: of datasets that aren't ours: the contract's image or state item -> the dataset's column.
+        columns: of datasets that aren't ours: the contract's image -> the dataset's image column.
         held_out: share of the episodes that are examined and never trained on; 0 for none.
         held_out_examples: at most so many of their frames are examined each time.
         is_cached: whether prepared images are kept in files, else in memory.
