@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +90,7 @@ def test_run_is_gone_on_with_by_its_folder_alone(dataset, tmp_path, capsys):
     second = said(capsys)
     assert (second["step"], second["onnx"]) == (6, None)
     assert (out / "log.csv").read_text().splitlines()[-1].startswith("6,")
+    assert (Path(second["last"]) / "training.yaml").read_text() == (out / "config.yaml").read_text()
     names = {path.name for path in out.iterdir()}
     assert {"config.yaml", "log.csv", "open_loop.csv", "policy.yaml", "last.json", "best.json"} <= names
 
@@ -105,6 +107,7 @@ def test_run_is_gone_on_with_by_its_folder_alone(dataset, tmp_path, capsys):
         (["--policy", "bc"], ["contract=droid_joint"], "droid_joint"),
         (["--policy", "bc"], ["contract=null", "selection.outcomes=[failure]"], "no example is left"),
         (["--policy", "bc"], ["contract=null", "columns.front=top"], "columns.front: the contract has no such image"),
+        (["--policy", "bc"], ["contract=null", "weights=[1, 2]"], "2 weights of 1 datasets; give one for each"),
         (["--policy", "bc", "--lora"], [], "--lora: is for OpenVLA, and bc is to be trained"),
         (["--policy", "bc", "--checkpoint", "openvla-7b"], [], "--checkpoint: is for OpenVLA"),
         (["--resume"], [], "--resume needs --out"),
