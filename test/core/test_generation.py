@@ -8,6 +8,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("rosbags")
 pytest.importorskip("mujoco")
@@ -16,8 +17,9 @@ import bags
 
 from vla_ros.cli import main
 from vla_ros.commands.export_source import Source
+from vla_ros.config import package_share
 from vla_ros.contract import load_contract
-from vla_ros.errors import MissingDependencyError
+from vla_ros.errors import ConfigError, ContractError, DatasetError, MissingDependencyError
 from vla_ros.generation import parallel
 from vla_ros.generation.episodes import EXPERT, Studio
 from vla_ros.generation.expert import STEP_S, Expert, Travel
@@ -230,6 +232,10 @@ def test_dataset_is_the_same_whoever_makes_it_and_goes_on_where_it_was(studio, t
     assert (again.episodes, again.skipped) == (2, 1)
     _, dataset = open_any(tmp_path / "panda", "")
     assert dataset.names == ("episode_000000", "episode_000001", "episode_000002")
+    for changes in ({"seed": 4}, {"verbs": ("pick",)}, {"setting": "blocks"}):
+        with pytest.raises(DatasetError, match="holds episode_000000, which isn't what this seed"):
+            parallel.generate(tmp_path / "panda", dataclasses.replace(job, **changes), 3, workers=1)
+    assert open_any(tmp_path / "panda", "")[1].names == dataset.names
     for number in (0, 2):
         _, _, frames = studio.take(draw_plan("panda", 3, number, ("reach",)))
         read = dataset.read(number)
@@ -244,7 +250,30 @@ def test_ray_that_is_not_installed_is_named():
         parallel._backend(None, "auto")
 
 
+def test_cells_that_nothing_can_be_shown_in_are_refused(tmp_path):
+    rig = tmp_path / "dark.yaml"
+    panda = yaml.safe_load((package_share() / "config/rigs/panda_table.yaml").read_text())
+    rig.write_text(yaml.safe_dump({**panda, "name": "dark", "cameras": {}}))
+    with pytest.raises(ContractError, match="base"):
+        Studio("panda", CONTRACT, rig=str(rig))
+    robot = tmp_path / "handless.yaml"
+    arm = yaml.safe_load((package_share() / "config/robots/panda.yaml").read_text())
+    robot.write_text(yaml.safe_dump({**arm, "name": "handless", "gripper": None}))
+    with pytest.raises(ConfigError, match="no gripper"):
+        Studio(str(robot), CONTRACT)
+
+
+def test_plans_of_blocks_ask_for_what_is_there():
+    texts = [draw_plan("panda", 0, number, ("reach", "push", "pick"), "blocks").text for number in range(60)]
+    assert {parse_instruction(text).thing.name for text in texts} == {"block_red", "block_green", "block_blue"}
+    with pytest.raises(ConfigError, match="no such tasks"):
+        draw_plan("panda", 0, 0, ("stack",), "blocks")
+
+
 def test_command_refuses_tasks_that_there_are_not(tmp_path, capsys):
     arguments = ["dataset", "generate", "--robot", "panda", "--episodes", "1", "--out", str(tmp_path)]
     assert main([*arguments, "--tasks", "dance"]) != 0
     assert "'dance' is none of reach" in capsys.readouterr().err
+    assert main([*arguments, "--tasks", "reach,stack", "--setting", "blocks"]) != 0
+    assert "no stack in --setting blocks" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

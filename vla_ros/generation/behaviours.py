@@ -14,15 +14,10 @@ import numpy as np
 from vla_ros.generation.field import Funnel, towards
 from vla_ros.generation.grips import NEUTRAL_YAW_RAD, grip_yaw
 from vla_ros.generation.moment import HALF_M, Aim, Moment
-from vla_ros.instruction import Direction, Instruction, Verb
+from vla_ros.instruction import Instruction, Verb
+from vla_ros.sim.placement import AXES
 from vla_ros.types import FloatArray
 
-DIRECTIONS: dict[Direction, FloatArray] = {
-    "left": np.array([0.0, 1.0]),
-    "right": np.array([0.0, -1.0]),
-    "forward": np.array([1.0, 0.0]),
-    "backward": np.array([-1.0, 0.0]),
-}
 HOVER_M = 0.12  # Of the tool over the table: what it holds then passes over what stands there.
 REACH_M = 0.05  # Of the tool over the middle of what is reached for.
 LIFT_M = 0.16  # Of the tool over the table when something is picked.
@@ -103,7 +98,7 @@ def push(moment: Moment, instruction: Instruction) -> Aim:
     """
     if instruction.direction is None:
         raise ValueError(f"{instruction} has no direction to push")
-    along = DIRECTIONS[instruction.direction]
+    along = np.array(AXES[instruction.direction])
     p_object = moment.place(instruction.thing.name)
     # The bar of the closed fingers is wide along the tcp's y, so x points along the push or against it.
     yaw = _half_turn(math.atan2(along[1], along[0]))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vla_ros.config import load, package_share
-from vla_ros.contract import Contract, Rig, load_rig
+from vla_ros.contract import Contract, Rig, find_mismatches, load_rig
 from vla_ros.control.config import ControllerConfig
+from vla_ros.errors import ConfigError, ContractError
 from vla_ros.generation.behaviours import PUSH_AREA_M
 from vla_ros.generation.expert import STEP_S, Expert, Travel
 from vla_ros.generation.moment import HALF_M, Moment
@@ -69,6 +70,11 @@ class Studio:
         setting: of the scenes.
         rig: name or YAML file; None for the robot's table.
         has_images: without, episodes can be judged, but have no frames.
+
+    Raises:
+        ConfigError: for a robot without a gripper.
+        ContractError: if the rig doesn't give what the contract needs.
+        VlaRosError: for a robot or a rig that isn't known or can't be simulated.
     """
 
     def __init__(
@@ -81,7 +87,13 @@ class Studio:
     ) -> None:
         self.contract = contract
         self.robot: RobotConfig = load_robot(robot)
+        if self.robot.gripper is None:
+            raise ConfigError(f"robot {self.robot.name}", "has no gripper to demonstrate with", "choose another")
+        self.gripper = self.robot.gripper
         self.rig: Rig = load_rig(rig or f"{self.robot.name}_table")
+        mismatches = find_mismatches(self.rig, contract)
+        if mismatches:
+            raise ContractError("; ".join(mismatches))
         self.model = RobotModel.from_config(self.robot)
         config = package_share() / "config"
         # Motion begins anew in every short episode; the filter's soft start would be in most of what is learned.
@@ -133,14 +145,12 @@ class _Take:
         controller: ControllerConfig,
         renderer: CameraRenderer | None,
     ) -> None:
-        if studio.robot.gripper is None:
-            raise ValueError(f"{studio.robot.name} has no gripper")
         self._plan, self._world, self._renderer = plan, studio.world, renderer
         self._rng = np.random.default_rng(plan.seed)
         world = studio.world
         world.reset(plan.scene_seed, needed=plan.instruction)
         self._table_m = studio.rig.table_height_m
-        self._expert = Expert(plan.instruction, studio.robot.gripper, self._table_m)
+        self._expert = Expert(plan.instruction, studio.gripper, self._table_m)
         self._judge = Judge(Task(plan.instruction), world.object_poses())
         self._place(studio.model)
         self._start_pose = world.object_poses()[plan.instruction.thing.name]

@@ -6,7 +6,8 @@ What an episode is depends on the dataset's seed and its number, whoever makes i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -17,7 +18,7 @@ import cv2
 from vla_ros.contract import Contract
 from vla_ros.errors import DatasetError, MissingDependencyError, VlaRosError
 from vla_ros.generation.episodes import Studio
-from vla_ros.generation.plan import draw_plan
+from vla_ros.generation.plan import EpisodePlan, draw_plan
 from vla_ros.instruction import Verb
 from vla_ros.recording.dataset import Schema
 from vla_ros.recording.formats.registry import load_format
@@ -44,6 +45,10 @@ class Job:
     verbs: tuple[Verb, ...]
     seed: int
     setting: Setting = "varied"
+
+    def plan(self, number: int) -> EpisodePlan:
+        """Of an episode."""
+        return draw_plan(Path(self.robot).stem, self.seed, number, self.verbs, self.setting)
 
 
 @dataclass
@@ -97,7 +102,7 @@ def generate(
         ray_address: of a Ray cluster whose machines see `folder` under the same name; empty for processes here.
 
     Raises:
-        DatasetError: if another dataset is there, or a process died.
+        DatasetError: if another dataset is there, which this job wouldn't have made, or a process died.
         MissingDependencyError: without joblib, or Ray where it is asked for.
     """
     joblib = _import_joblib()
@@ -108,7 +113,8 @@ def generate(
         _close_studios()
         raise
     try:
-        there = set(writer.names)
+        there = writer.attributes
+        _check_own(folder, job, there)
         missing = [number for number in range(episodes) if _name(number) not in there]
         made.skipped = episodes - len(missing)
         stage = joblib.delayed(_stage)
@@ -128,6 +134,21 @@ def generate(
         _close_studios()
     writer.close()
     return made
+
+
+def _check_own(folder: Path, job: Job, there: Mapping[str, Mapping[str, Any]]) -> None:
+    """Episodes of another seed, of other tasks or of a person are not to be among those that are made now."""
+    for name, attributes in there.items():
+        match = re.fullmatch(r"episode_(\d{6,})", name)
+        if match is not None:
+            plan = job.plan(int(match[1]))
+            note = str(attributes.get("note", ""))
+            if attributes.get("task") == plan.text and note.endswith(f"scene {plan.scene_seed}"):
+                continue
+        raise DatasetError(
+            f"{folder} holds {name}, which isn't what this seed, these tasks and this setting give; go on with those "
+            "it was begun with, or choose another --out"
+        )
 
 
 def _note(made: Made, staged: _Staged) -> None:
@@ -162,7 +183,7 @@ def _close_studios() -> None:
 
 def _stage(job: Job, number: int, stager: Callable[[Any, int], Path]) -> _Staged:
     """In another process: everything but the episode's place in the dataset."""
-    plan = draw_plan(Path(job.robot).stem, job.seed, number, job.verbs)
+    plan = job.plan(number)
     verb, is_whole = plan.instruction.verb, plan.start == "home"
     try:
         made, _, frames = _studio(job).take(plan)
@@ -172,7 +193,7 @@ def _stage(job: Job, number: int, stager: Callable[[Any, int], Path]) -> _Staged
 
 
 def _schema(job: Job) -> Schema:
-    plan = draw_plan(Path(job.robot).stem, job.seed, 0, job.verbs)
+    plan = job.plan(0)
     _, schema, _ = _studio(job).take(replace(plan, start="anywhere", duration_s=_PROBE_S, disturbances=()))
     return schema
 

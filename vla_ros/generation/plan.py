@@ -10,7 +10,7 @@ import numpy as np
 
 from vla_ros.generation.starts import KINDS, SHARES, StartKind
 from vla_ros.instruction import Instruction, Verb, instruction_texts
-from vla_ros.sim.content import draw_task
+from vla_ros.sim.content import Setting, draw_task
 
 # How often a verb comes: what takes longer has more to learn.
 WEIGHTS: dict[Verb, float] = {"reach": 1.0, "push": 2.0, "pick": 2.0, "place": 2.0, "stack": 3.0}
@@ -71,7 +71,7 @@ class EpisodePlan:
     seed: int = 0
 
 
-def draw_plan(robot: str, seed: int, number: int, verbs: Sequence[Verb]) -> EpisodePlan:
+def draw_plan(robot: str, seed: int, number: int, verbs: Sequence[Verb], setting: Setting = "varied") -> EpisodePlan:
     """The plan of an episode.
 
     Args:
@@ -79,12 +79,16 @@ def draw_plan(robot: str, seed: int, number: int, verbs: Sequence[Verb]) -> Epis
         seed: of the data set.
         number: of the episode.
         verbs: that are to be done.
+        setting: of the scene.
+
+    Raises:
+        ConfigError: for a verb that the setting has nothing for.
     """
     rng = np.random.default_rng([seed, number, zlib.crc32(robot.encode())])
     weights = np.array([WEIGHTS[verb] for verb in verbs])
     verb = verbs[int(rng.choice(len(verbs), p=weights / weights.sum()))]
     scene_seed = _FIRST_SCENE + int(rng.integers(_SCENES))
-    instruction = draw_task(verb, scene_seed)
+    instruction = draw_task(verb, scene_seed, setting)
     texts = instruction_texts(instruction)
     start = KINDS[int(rng.choice(len(KINDS), p=SHARES))]
     duration_s = _WHOLE_S if start == "home" else float(rng.uniform(_SHORTEST_S, _LONGEST_S))

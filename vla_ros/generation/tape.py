@@ -26,7 +26,7 @@ from vla_ros.recording.recorded import (
 )
 from vla_ros.robots.config import RobotConfig
 from vla_ros.sim.cameras import simulated_camera
-from vla_ros.types import FloatArray, ImageArray, MotionState, ToolChunk
+from vla_ros.types import FloatArray, ImageArray, ToolChunk
 
 Images = Future[dict[str, ImageArray]]
 
@@ -85,9 +85,8 @@ class Tape:
             self._targets.append((now_ns, motion.target.T_base_tcp, np.nan if wanted is None else wanted))
         if not self._told or self._told[-1][1] != motion.opening:
             self._told.append((now_ns, motion.opening))
-        state = motion.path.filter.state
-        limits = {name: reason for name, reason in self._limits.items() if state is MotionState.RUNNING or name}
-        self._verdicts.append(RecordedVerdict(now_ns, state, motion.path.filter.source, limits))
+        safety = motion.path.filter
+        self._verdicts.append(RecordedVerdict(now_ns, safety.state, safety.source, self._limits))
         self._limits = {}
 
     def take_images(self, stamp_ns: int, images: Images, truth: Mapping[str, FloatArray]) -> None:

@@ -18,17 +18,21 @@ from vla_ros.instruction import (
     DIRECTIONS,
     SHAPES,
     THINGS,
+    VERBS,
     Colour,
+    Direction,
     Instruction,
     Thing,
     Verb,
 )
-from vla_ros.sim.layout import Claim, draw_layout
+from vla_ros.sim.layout import Claim, draw_layout, has_free_way
 from vla_ros.sim.look import Look, draw_bowl_colour, draw_distractor_colour, draw_look, draw_shade
 from vla_ros.sim.placement import BLOCK_COLOURS, draw_placements
 
 Setting = Literal["blocks", "varied"]
 SETTINGS: tuple[Setting, ...] = ("blocks", "varied")
+# What can be asked in each: there is neither a bowl nor enough to stack among the blocks.
+SETTING_VERBS: dict[Setting, tuple[Verb, ...]] = {"blocks": ("reach", "push", "pick"), "varied": VERBS}
 ObjectShape = Literal["block", "cylinder", "bowl", "pebble", "tile", "stick"]
 DISTRACTOR_SHAPES: tuple[ObjectShape, ...] = ("pebble", "tile", "stick")
 OBJECT_COUNT, MOST_DISTRACTORS = 4, 2
@@ -95,10 +99,22 @@ class SceneContent:
         """Whether there is a bowl."""
         return self.bowl is not None
 
+    def can_be_pushed(self, name: str, direction: Direction) -> bool:
+        """Whether an object has the free way that `draw_content` gives to what it is told is to be pushed."""
+        places = {thing.name: (np.array(thing.xy_m), Claim(_claimed(thing))) for thing in self.things}
+        p, _ = places.pop(name)
+        return has_free_way(p, direction, list(places.values()))
+
     @property
     def things(self) -> tuple[SceneObject, ...]:
         """Everything that lies on the table."""
         return (*self.objects, *((self.bowl,) if self.bowl else ()), *self.distractors)
+
+
+def _claimed(thing: SceneObject) -> Literal["thing", "bowl", "distractor"]:
+    if thing.shape in DISTRACTOR_SHAPES:
+        return "distractor"
+    return "bowl" if thing.shape == "bowl" else "thing"
 
 
 def draw_content(seed: int, setting: Setting, needed: Instruction | None = None) -> SceneContent:
@@ -125,8 +141,8 @@ def draw_task(verb: Verb, seed: int, setting: Setting = "varied") -> Instruction
     Raises:
         ConfigError: for a verb that the setting has nothing for.
     """
-    if setting == "blocks" and verb in ("place", "stack"):
-        raise ConfigError(f"verb {verb!r}", "the setting blocks has no such tasks", "choose the setting varied")
+    if verb not in SETTING_VERBS[setting]:
+        raise ConfigError(f"verb {verb!r}", f"the setting {setting} has no such tasks", "choose the setting varied")
     rng = np.random.default_rng([_TASK_STREAM, seed, *verb.encode()])
     things = THINGS if setting == "varied" else tuple(Thing(colour) for colour in BLOCK_COLOURS)
     thing = things[int(rng.integers(len(things)))]

@@ -63,6 +63,20 @@ def push_ends(p_base: FloatArray, direction: Direction) -> tuple[FloatArray, Flo
     return p_base - PUSH_BEHIND_M * along, p_base + PUSH_BEYOND_M * along
 
 
+def has_free_way(p: FloatArray, direction: Direction, others: Sequence[tuple[FloatArray, Claim]]) -> bool:
+    """Whether a thing could be pushed: the way is within reach, and nothing lies in it.
+
+    Args:
+        p: (2,) where it lies.
+        direction: the push's.
+        others: (2,) where the others lie, and what they claim.
+    """
+    low, high = _bounds(VARIED_AREA, PUSH_MARGIN_M)
+    ends = np.array(push_ends(p, direction))
+    is_within = bool((ends >= low).all() and (ends <= high).all())
+    return is_within and all(_is_apart(q, claim, p, Claim("thing", direction)) for q, claim in others)
+
+
 def _place(
     rng: np.random.Generator, claim: Claim, claims: Sequence[Claim], placed: Sequence[FloatArray]
 ) -> FloatArray | None:

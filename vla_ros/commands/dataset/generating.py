@@ -7,11 +7,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla_ros.commands.progress import Progress
 from vla_ros.errors import DatasetError
 from vla_ros.instruction import VERBS, Verb
+
+if TYPE_CHECKING:
+    from vla_ros.sim.content import Setting
 
 _EPILOG = """\
 A scripted expert that knows where everything is does the tasks in the simulator, from starts and through disturbances
@@ -35,7 +38,9 @@ def add_arguments(verbs: Any) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a dataset a robot is made in it")
     parser.add_argument("--contract", default="small_vla", metavar="NAME", help="default: %(default)s")
-    parser.add_argument("--setting", default="varied", help="of the scenes: varied or blocks (default: %(default)s)")
+    parser.add_argument(
+        "--setting", choices=("varied", "blocks"), default="varied", help="of the scenes (default: %(default)s)"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--ray", default="", metavar="ADDRESS", help="of a Ray cluster that does the work")
     parser.add_argument("--json", dest="is_json", action="store_true", help="one JSON object, last on standard output")
@@ -51,7 +56,7 @@ def generate(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     from vla_ros.contract import load_contract
     from vla_ros.generation.parallel import Job, generate
 
-    verbs = _verbs(args.tasks)
+    verbs = _verbs(args.tasks, args.setting)
     workers = len(os.sched_getaffinity(0)) if args.workers is None else args.workers
     for option, value in (("--episodes", args.episodes), ("--workers", workers)):
         if value < 1:
@@ -87,9 +92,15 @@ def _shown(progress: Progress, what: str) -> Callable[[int, int], None]:
     return lambda done, total: progress(what, done / total)
 
 
-def _verbs(text: str) -> tuple[Verb, ...]:
+def _verbs(text: str, setting: Setting) -> tuple[Verb, ...]:
+    from vla_ros.sim.content import SETTING_VERBS
+
     asked = [word.strip() for word in text.split(",")]
     unknown = [word for word in asked if word not in (*VERBS, "all")]
     if unknown:
         raise DatasetError(f"--tasks {text}: {unknown[0]!r} is none of {', '.join(VERBS)}; all stands for all of them")
-    return VERBS if "all" in asked else tuple(verb for verb in VERBS if verb in asked)
+    possible = SETTING_VERBS[setting]
+    impossible = [word for word in asked if word not in (*possible, "all")]
+    if impossible:
+        raise DatasetError(f"--tasks {text}: there is no {impossible[0]} in --setting {setting}; leave it out")
+    return possible if "all" in asked else tuple(verb for verb in possible if verb in asked)

@@ -91,6 +91,12 @@ class LeRobotWriter:
         return tuple([episode.name for episode in self._tables.own] + [episode.name for episode in self._staged])
 
     @property
+    def attributes(self) -> dict[str, Mapping[str, Any]]:
+        """Of each episode, by its name."""
+        own = {episode.name: episode.attributes for episode in self._tables.own}
+        return {**own, **{episode.name: episode.attributes for episode in self._staged}}
+
+    @property
     def stager(self) -> Stager:
         """For other processes."""
         return Stager(self.folder, self.schema, self.options)
