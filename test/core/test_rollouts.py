@@ -19,6 +19,8 @@ from vla_ros.evaluation.rollouts import Rollouts
 from vla_ros.evaluation.task_suites import SUITES, SWAPPED, draw_attempts, find_suites
 from vla_ros.instruction import parse_instruction
 from vla_ros.policies.registry import load_policy_config
+from vla_ros.sim.content import draw_content
+from vla_ros.sim.placement import AXES
 
 pytestmark = pytest.mark.sim
 
@@ -140,6 +142,28 @@ def test_suites_ask_the_same_at_a_seed_and_a_swap_names_another_thing_of_the_sce
             assert parse_instruction(other.other) == meant
         assert len({parse_instruction(one.task).thing for one in plain}) == 3
         assert len({one.task for one in plain}) > 8
+
+
+def test_a_push_that_is_swapped_has_room_like_the_one_it_stands_for() -> None:
+    """A policy isn't to be called deaf because a thing can't be pushed; seen by walking along the way."""
+    swapped = 0
+    for seed in range(60):
+        attempts = draw_attempts("push", "varied", [seed], with_swap=True)
+        content = draw_content(seed, "varied", parse_instruction(attempts[0].needed))
+        places = {thing.name: np.array(thing.xy_m) for thing in content.things}
+        for attempt in attempts:
+            pushed = parse_instruction(attempt.task)
+            assert pushed.direction is not None
+            along = np.array(AXES[pushed.direction])
+            for way_m in np.linspace(-0.09, 0.09, 37):
+                p = places[pushed.thing.name] + way_m * along
+                assert 0.31 - 1e-9 <= p[0] <= 0.63 + 1e-9
+                assert abs(p[1]) <= 0.28 + 1e-9
+                for name, q in places.items():
+                    least_m = 0.095 if name == "bowl" else 0.065
+                    assert name == pushed.thing.name or np.linalg.norm(p - q) >= least_m - 1e-9
+        swapped += len(attempts) == 2
+    assert swapped > 45
 
 
 def test_held_out_wordings_mean_the_same_in_other_words() -> None:

@@ -9,14 +9,13 @@ import numpy as np
 
 from vla_ros.errors import UnknownNameError, VlaRosError
 from vla_ros.evaluation.rollout_settings import Attempt
-from vla_ros.instruction import THINGS, VERBS, Instruction, Thing, Verb, instruction_texts
-from vla_ros.sim.content import Setting, draw_content, draw_task
+from vla_ros.instruction import DIRECTIONS, THINGS, VERBS, Instruction, Verb, instruction_texts
+from vla_ros.sim.content import SETTING_VERBS, SceneContent, Setting, draw_content, draw_task
 
 SUITES: tuple[Verb, ...] = VERBS
 SWAPPED, HELD_OUT = "swapped", "held-out"
 """Variants of an attempt: at the same scene another object is named; or the same, in words never trained on."""
 
-_BLOCK_VERBS: tuple[Verb, ...] = ("reach", "push", "pick")
 # Streams of chance, so that what is asked, in which words and about which other object don't hang together.
 _WORDS, _SWAP = 0x30D, 0x5A9
 
@@ -28,7 +27,7 @@ def find_suites(text: str, setting: Setting) -> tuple[Verb, ...]:
         UnknownNameError: for a suite that isn't known.
         VlaRosError: for one that the setting has not.
     """
-    possible = SUITES if setting == "varied" else _BLOCK_VERBS
+    possible = SETTING_VERBS[setting]
     if text == "all":
         return possible
     found = []
@@ -56,39 +55,38 @@ def draw_attempts(
         setting: of the scenes.
         seeds: one scene each.
         with_held_out: each scene once more, in a wording that no policy was trained on.
-        with_swap: each scene once more, with another of its objects named.
+        with_swap: each scene once more, with another of its objects named, where there is one that it can be done with.
     """
     attempts = []
     for seed in seeds:
         needed = draw_task(suite, seed, setting)
         scene, other = str(needed), ""
         if with_swap:
-            swapped = swap_thing(needed, scene_things(setting, seed, needed), seed)
-            other = str(swapped)
-            attempts.append(Attempt(suite, seed, _word(swapped, seed), scene, SWAPPED, scene))
+            swapped = swap_thing(needed, draw_content(seed, setting, needed))
+            if swapped is not None:
+                other = str(swapped)
+                attempts.append(Attempt(suite, seed, _word(swapped, seed), scene, SWAPPED, scene))
         attempts.append(Attempt(suite, seed, _word(needed, seed), scene, "", other))
         if with_held_out:
             attempts.append(Attempt(suite, seed, _word(needed, seed, True), scene, HELD_OUT))
     return attempts
 
 
-def scene_things(setting: Setting, seed: int, needed: Instruction) -> tuple[Thing, ...]:
-    """What can be named in the scene of a seed that holds what an instruction needs."""
-    names = {placed.name for placed in draw_content(seed, setting, needed).objects}
-    return tuple(thing for thing in THINGS if thing.name in names)
+def swap_thing(instruction: Instruction, content: SceneContent) -> Instruction | None:
+    """The same with another thing of the scene, neither the one named nor the destination; None where there is none.
 
-
-def swap_thing(instruction: Instruction, things: Iterable[Thing], seed: int) -> Instruction:
-    """The same with another of the things that are there, neither the one named nor the destination.
-
-    Raises:
-        VlaRosError: if there is no other.
+    In a varied scene what is pushed needs a free way: the same if there is one, else another.
     """
-    others = [thing for thing in things if thing not in (instruction.thing, instruction.destination)]
-    if not others:
-        raise VlaRosError(f"the scene of seed {seed} has nothing else than {instruction} names")
-    rng = np.random.default_rng([seed, _SWAP])
-    return replace(instruction, thing=others[int(rng.integers(len(others)))])
+    names = {placed.name for placed in content.objects}
+    taken = (instruction.thing, instruction.destination)
+    others = [thing for thing in THINGS if thing.name in names and thing not in taken]
+    wishes: list[Instruction] = [replace(instruction, thing=thing) for thing in others]
+    if instruction.direction is not None and content.setting == "varied":
+        ways = [(thing, way) for thing in others for way in DIRECTIONS if content.can_be_pushed(thing.name, way)]
+        same = [way for way in ways if way[1] == instruction.direction]
+        wishes = [replace(instruction, thing=thing, direction=way) for thing, way in same or ways]
+    rng = np.random.default_rng([content.seed, _SWAP])
+    return wishes[int(rng.integers(len(wishes)))] if wishes else None
 
 
 def _word(instruction: Instruction, seed: int, held_out: bool = False) -> str:
