@@ -8,7 +8,7 @@ from vla_ros.config import load, package_share
 from vla_ros.contract import Rig
 from vla_ros.control.config import ControllerConfig
 from vla_ros.control.sending import Content, JointPoints
-from vla_ros.evaluation.rehearsal import MotionPath
+from vla_ros.evaluation.motion_path import MotionPath
 from vla_ros.robots.config import CommandConfig, RobotConfig
 from vla_ros.robots.model import RobotModel
 from vla_ros.safety.config import SafetyConfig

@@ -8,7 +8,7 @@ import numpy as np
 
 from vla_ros.control.config import ControllerConfig
 from vla_ros.errors import ChunkError
-from vla_ros.evaluation.rehearsal import MotionPath
+from vla_ros.evaluation.motion_path import MotionPath
 from vla_ros.geometry.se3 import pose_error
 from vla_ros.robots.model import RobotModel
 from vla_ros.safety.config import SafetyConfig
