@@ -7,16 +7,20 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("vla_ros.sim.world")  # Not "mujoco": MUJOCO_GL is chosen first.
 
 from vla_ros.cli import main
-from vla_ros.evaluation.candidates import find_checkpoints
+from vla_ros.errors import ConfigError
+from vla_ros.evaluation.candidates import find_candidate, find_checkpoints
 from vla_ros.evaluation.evaluating import choose_checkpoint
 from vla_ros.evaluation.evaluation_summary import compare, summarise_suite
 from vla_ros.evaluation.figures import ChunkCounts, EpisodeFigures
+from vla_ros.evaluation.rollout_film import Film, FilmPlan
 from vla_ros.evaluation.task_suites import HELD_OUT, SWAPPED
+from vla_ros.policies.registry import load_policy_config
 
 pytestmark = pytest.mark.sim
 
@@ -76,6 +80,31 @@ def test_two_policies_are_compared_and_the_report_holds_it(tmp_path: Path, capsy
     for name in page.references:
         assert (out / name).is_file(), name
     assert all((out / name).read_bytes()[4:8] == b"ftyp" for name in videos)
+
+
+def test_every_policy_gets_as_many_videos_of_failures_as_are_asked_for(tmp_path: Path) -> None:
+    image = {"base": np.zeros((48, 64, 3), dtype=np.uint8)}
+    for policy in ("first", "second"):
+        plan = FilmPlan(tmp_path, policy, 1)
+        for name, outcome in (("reach-0000", "success"), ("reach-0001", "failure"), ("reach-0002", "timeout")):
+            film = Film(plan, name, "reach the red block", 8.0, is_wanted=name == "reach-0000")
+            film.add(image, 0.0, "")
+            film.finish(outcome)  # type: ignore[arg-type]
+        expected = [f"{policy}-reach-0000-success.mp4", f"{policy}-reach-0001-failure.mp4"]
+        assert [video.name for video in plan.videos()] == expected
+
+
+def test_a_folder_is_in_the_way_of_no_policy_and_a_run_is_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("scripted_visual").mkdir()
+    assert find_candidate("scripted_visual") == load_policy_config("scripted_visual")
+    Path("run/checkpoints").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="is a training run"):
+        find_candidate("run")
+    with pytest.raises(ConfigError, match=r"policy\.json is missing"):
+        find_candidate("run/checkpoints")
 
 
 def test_language_counts_scenes_in_which_both_objects_were_found() -> None:

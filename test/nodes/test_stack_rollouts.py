@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,8 @@ pytest.importorskip("vla_ros.sim.world")  # Not "mujoco": MUJOCO_GL is chosen fi
 
 from vla_ros.errors import VlaRosError
 from vla_ros.evaluation.rollout_settings import RolloutSettings
+from vla_ros.nodes.launched_stack import _interrupts
+from vla_ros.nodes.stack_episode import _refusal
 from vla_ros.nodes.stack_rollouts import run_in_stack, write_policy
 from vla_ros.policies.registry import PolicyConfig, load_policy_config
 
@@ -32,3 +36,21 @@ def test_a_policy_written_for_nodes_is_read_as_it_was(config: PolicyConfig, tmp_
 def test_what_only_one_process_can_do_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(VlaRosError, match="--mode process"):
         run_in_stack(replace(SETTINGS, **changes), [], 1, None, [], lambda _share: None)  # type: ignore[arg-type]
+
+
+def test_an_interrupt_is_told_where_it_does_no_harm_and_a_second_one_at_once() -> None:
+    shell = signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell may have it ignored.
+    with _interrupts() as check:
+        check()
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            check()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.signal(signal.SIGINT, shell) is signal.default_int_handler
+
+
+def test_a_task_that_the_policy_refused_is_told_with_its_reason() -> None:
+    events = [{"event": "start"}, {"event": "task_refused", "task": "juggle", "reason": "'juggle' isn't a verb"}]
+    assert _refusal(events) == "; the policy refused the task: 'juggle' isn't a verb"
+    assert _refusal(events[:1]) == ""

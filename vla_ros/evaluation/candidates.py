@@ -6,8 +6,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from vla_ros.errors import ConfigError
-from vla_ros.policies.checkpoint import read_checkpoint
+from vla_ros.contract import Rig, find_mismatches, load_contract
+from vla_ros.errors import ConfigError, ContractError, UnknownNameError
+from vla_ros.policies.checkpoint import POLICY, read_checkpoint
 from vla_ros.policies.fit import CONTRACT_FILE
 from vla_ros.policies.registry import PolicyConfig, load_policy_config
 
@@ -43,7 +44,31 @@ def find_candidate(word: str) -> PolicyConfig:
     Raises:
         VlaRosError: if it is none of them.
     """
-    return policy_of_checkpoint(Path(word)) if Path(word).is_dir() else load_policy_config(word)
+    folder = Path(word)
+    if (folder / POLICY).is_file():
+        return policy_of_checkpoint(folder)
+    try:
+        return load_policy_config(word)
+    except UnknownNameError:
+        # A folder that is called as a policy is stands in nobody's way; one that isn't says what it lacks.
+        if not folder.is_dir():
+            raise
+    if (folder / "checkpoints").is_dir():
+        raise ConfigError(
+            f"checkpoint {folder}", "is a training run", "give one of its checkpoints/step-*, or all by --checkpoints"
+        )
+    return policy_of_checkpoint(folder)
+
+
+def check_fit(config: PolicyConfig, rig: Rig) -> None:
+    """Holds a policy's contract against a cell.
+
+    Raises:
+        ContractError: naming what the rig doesn't give.
+    """
+    mismatches = find_mismatches(rig, load_contract(config.contract))
+    if mismatches:
+        raise ContractError("; ".join(mismatches))
 
 
 def find_checkpoints(run: Path) -> list[tuple[int, Path]]:

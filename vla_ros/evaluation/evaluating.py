@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from vla_ros.contract import load_rig
 from vla_ros.errors import ConfigError, VlaRosError
-from vla_ros.evaluation.candidates import find_candidate, find_checkpoints, policy_of_checkpoint
+from vla_ros.evaluation.candidates import check_fit, find_candidate, find_checkpoints, policy_of_checkpoint
 from vla_ros.evaluation.evaluation_page import VIDEOS, compared, write_report
 from vla_ros.evaluation.evaluation_summary import by_suite, compare, summarise_suite
 from vla_ros.evaluation.figures import EpisodeFigures
@@ -20,6 +21,7 @@ from vla_ros.evaluation.summary import plain_data
 from vla_ros.evaluation.task_suites import draw_attempts, find_suites
 from vla_ros.evaluation.versions import versions
 from vla_ros.policies.registry import PolicyConfig
+from vla_ros.robots.config import load_robot
 from vla_ros.sim.content import Setting
 
 BEST = "best_success"
@@ -105,6 +107,10 @@ def evaluate(
     """
     attempts = _attempts(options)
     candidates = _candidates(options)
+    load_robot(options.robot)
+    rig = load_rig(options.rig)
+    for config in candidates:
+        check_fit(config, rig)
     try:
         (options.out / VIDEOS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -122,7 +128,9 @@ def evaluate(
             is_blind=options.is_blind,
             camera_offset_m=options.camera_offset_m,
         )
-        plan = FilmPlan(options.out / VIDEOS, options.videos) if options.videos else None
+        plan = FilmPlan(options.out / VIDEOS, config.name, options.videos) if options.videos else None
+        for video in plan.videos() if plan else ():
+            video.unlink()  # Of an evaluation before this one: its page is written over, too.
         run: Runner = runner or run_attempts
         results[config.name] = run(settings, attempts, options.jobs, plan, filmed, partial(progress, config.name))
     summary = summarise_evaluation(options, results)

@@ -101,5 +101,4 @@ def _release() -> None:
 def _film(settings: RolloutSettings, attempt: Attempt, plan: FilmPlan | None, is_filmed: bool) -> Film | None:
     if plan is None:
         return None
-    name = f"{settings.policy.name}-{attempt.name}"
-    return Film(plan, name, attempt.task, settings.policy.rate_hz, is_filmed)
+    return Film(plan, attempt.name, attempt.task, settings.policy.rate_hz, is_filmed)

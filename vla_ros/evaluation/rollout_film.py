@@ -17,11 +17,17 @@ class FilmPlan:
 
     Attributes:
         folder: for the videos.
+        policy: whose episodes; the names of its videos begin with it.
         most_failures: videos of episodes that failed.
     """
 
     folder: Path
+    policy: str
     most_failures: int
+
+    def videos(self) -> list[Path]:
+        """Those of the policy that are there."""
+        return sorted(self.folder.glob(f"{self.policy}-*.mp4"))
 
 
 class Film:
@@ -29,7 +35,7 @@ class Film:
 
     Args:
         plan: which are kept.
-        name: of the file, without its ending.
+        name: of the episode, for the file's name.
         task: the instruction.
         fps: of the video; the policy's rate.
         is_wanted: whatever the outcome.
@@ -48,7 +54,7 @@ class Film:
         """Writes the video if it is wanted; its name, empty for none."""
         if not self._frames or not (self._is_wanted or self._is_wanted_failure(outcome)):
             return ""
-        file = f"{self._name}-{outcome}.mp4"
+        file = f"{self._plan.policy}-{self._name}-{outcome}.mp4"
         with VideoWriter(self._plan.folder / file, self._fps, is_patient=True) as video:
             for images, text in self._frames:
                 video.write(images, text)
@@ -57,5 +63,5 @@ class Film:
         return file
 
     def _is_wanted_failure(self, outcome: EpisodeOutcome) -> bool:
-        there = sum(1 for _ in self._plan.folder.glob("*.mp4") if "-success" not in _.name)
+        there = sum(not video.stem.endswith("-success") for video in self._plan.videos())
         return outcome != "success" and there < self._plan.most_failures

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.contract import Rig, find_mismatches, load_contract, load_rig
-from vla_ros.errors import ConfigError, ContractError
+from vla_ros.contract import Rig, load_rig
+from vla_ros.errors import ConfigError
+from vla_ros.evaluation.candidates import check_fit
 from vla_ros.evaluation.episode_log import EpisodeLog
 from vla_ros.evaluation.limits_judge import LimitReport, judge_limits
 from vla_ros.evaluation.plots import plot_joints
@@ -68,9 +69,7 @@ class Demo:
         self._robot.command.using(options.interface)
         self._rig: Rig = load_rig(options.rig)
         policy = load_policy_config(options.policy)
-        mismatches = find_mismatches(self._rig, load_contract(policy.contract))
-        if mismatches:
-            raise ContractError("; ".join(mismatches))
+        check_fit(policy, self._rig)
         self._source = policy.name
         self._model = RobotModel.from_config(self._robot)
         try:

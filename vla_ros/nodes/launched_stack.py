@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from vla_ros.config import package_share
@@ -51,11 +54,13 @@ def launched_stack(
     os.environ.update(defaults_without_ros(os.environ))
     # Now that the environment is settled.
     import rclpy
+    from rclpy.signals import SignalHandlerOptions
 
     from vla_ros.nodes.rollout import RolloutClient
 
     with ExitStack() as stack:
-        rclpy.init(args=[])
+        check_interrupt = stack.enter_context(_interrupts())
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         client = RolloutClient(model, rig, source, on_frame)
         stack.callback(client.destroy_node)
@@ -65,12 +70,37 @@ def launched_stack(
         stack.enter_context(supervisor)
 
         def alive() -> None:
+            check_interrupt()
             death = supervisor.poll()
             if death is not None:
                 raise VlaRosError(f"{death}{_last_line(logs_dir / f'{death.label}.log')}")
 
         client.wait_until_ready(_START_TIMEOUT_S, alive)
         yield client, alive
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """Ctrl-C, the first one, as what a call raises: raised inside of rclpy it would come out as some other error."""
+    wished = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if wished.is_set():
+            raise KeyboardInterrupt
+        wished.set()
+
+    def check() -> None:
+        if wished.is_set():
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield check
+        return
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _last_line(log: Path) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from vla_ros.errors import VlaRosError
 from vla_ros.evaluation.episode_log import EpisodeLog, EpisodeRecorder
@@ -48,6 +48,7 @@ def run_stack_episode(
     start_ns = client.get_clock().now().nanoseconds
     recorder = EpisodeRecorder(attempt.task, attempt.seed, client.joint_names, start_ns)
     client.recorder = recorder
+    client.events.clear()
     client.start_task(attempt.task)
     outcome, did_other, judged_ns = "running", False, 0
     ended_s: float | None = None
@@ -72,5 +73,12 @@ def run_stack_episode(
     duration_s = (judged_ns - start_ns) * 1e-9
     client.end_task(outcome, judge.reason)
     is_late = outcome == "failure" and duration_s > time_limit_s
-    log = recorder.finish("timeout" if is_late else outcome, duration_s, judge.reason)  # type: ignore[arg-type]
+    reason = judge.reason + _refusal(client.events)
+    log = recorder.finish("timeout" if is_late else outcome, duration_s, reason)  # type: ignore[arg-type]
     return log, did_other
+
+
+def _refusal(events: Iterable[Mapping[str, Any]]) -> str:
+    """Why the policy wouldn't do the task, if it wouldn't: then the arm just stood there."""
+    refused = next((event for event in events if event.get("event") == "task_refused"), None)
+    return "" if refused is None else f"; the policy refused the task: {refused.get('reason', '')}"

@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from vla_ros.contract import find_mismatches, load_contract, load_rig
-from vla_ros.errors import ContractError, VlaRosError
+from vla_ros.contract import load_rig
+from vla_ros.errors import VlaRosError
+from vla_ros.evaluation.candidates import check_fit
 from vla_ros.evaluation.figures import ChunkCounts, EpisodeFigures, episode_figures
 from vla_ros.evaluation.rollout_film import Film, FilmPlan
 from vla_ros.evaluation.rollout_settings import Attempt, RolloutSettings
@@ -43,9 +44,7 @@ def run_in_stack(
     if settings.is_blind or settings.camera_offset_m:
         raise VlaRosError("--blind and --camera-offset need --mode process")
     rig, robot = load_rig(settings.rig), load_robot(settings.robot)
-    mismatches = find_mismatches(rig, load_contract(settings.policy.contract))
-    if mismatches:
-        raise ContractError("; ".join(mismatches))
+    check_fit(settings.policy, rig)
     model = RobotModel.from_config(robot)
     newest: dict[str, ImageArray] = {}
     found = []
@@ -66,8 +65,7 @@ def run_in_stack(
         stack = launched_stack(arguments, model, rig, settings.policy.name, logs_dir, on_frame, _tell)
         with stack as (client, alive):
             for attempt in attempts:
-                name = f"{settings.policy.name}-{attempt.name}"
-                film = Film(plan, name, attempt.task, _FILM_FPS, attempt in filmed) if plan is not None else None
+                film = None if plan is None else Film(plan, attempt.name, attempt.task, _FILM_FPS, attempt in filmed)
                 watcher = _Watcher(newest, film)
                 log, did_other = run_stack_episode(client, attempt, settings.time_limit_s, alive, watcher)
                 # Diagnostics come once a second.
