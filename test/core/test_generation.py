@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -226,10 +229,16 @@ def test_frames_are_those_that_the_exporter_makes_of_the_episodes_bag(studio, tm
 
 def test_dataset_is_the_same_whoever_makes_it_and_goes_on_where_it_was(studio, tmp_path):
     job = parallel.Job("panda", CONTRACT, ("reach",), 3)
-    made = parallel.generate(tmp_path / "panda", job, 1, workers=1)
+    made = parallel.generate(tmp_path / "panda", job, 1, workers=2)
     assert (made.episodes, made.skipped, made.failed) == (1, 0, {})
-    again = parallel.generate(tmp_path / "panda", job, 3, workers=2)
-    assert (again.episodes, again.skipped) == (2, 1)
+
+    def kill_the_worker(done, total):
+        if done == 2:
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, signal.SIGKILL)
+
+    again = parallel.generate(tmp_path / "panda", job, 3, workers=1, on_episode=kill_the_worker)
+    assert (again.episodes, again.skipped, again.deaths) == (2, 1, 1)
     _, dataset = open_any(tmp_path / "panda", "")
     assert dataset.names == ("episode_000000", "episode_000001", "episode_000002")
     for changes in ({"seed": 4}, {"verbs": ("pick",)}, {"setting": "blocks"}):
@@ -247,7 +256,7 @@ def test_dataset_is_the_same_whoever_makes_it_and_goes_on_where_it_was(studio, t
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
 def test_ray_that_is_not_installed_is_named():
     with pytest.raises(MissingDependencyError, match="pip install ray"):
-        parallel._backend(None, "auto")
+        parallel._ray_backend(None, "auto")
 
 
 def test_cells_that_nothing_can_be_shown_in_are_refused(tmp_path):

@@ -6,8 +6,9 @@ What an episode is depends on the dataset's seed and its number, whoever makes i
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -19,6 +20,7 @@ from vla_ros.contract import Contract
 from vla_ros.errors import DatasetError, MissingDependencyError, VlaRosError
 from vla_ros.generation.episodes import Studio
 from vla_ros.generation.plan import EpisodePlan, draw_plan
+from vla_ros.generation.workers import Workers
 from vla_ros.instruction import Verb
 from vla_ros.recording.dataset import Schema
 from vla_ros.recording.formats.registry import load_format
@@ -61,6 +63,7 @@ class Made:
         frames: of those written.
         successes: (done, all) of the episodes from home, by verb.
         failed: reason by name.
+        deaths: of processes, whose episodes were made again.
     """
 
     episodes: int = 0
@@ -68,6 +71,7 @@ class Made:
     frames: int = 0
     successes: dict[str, tuple[int, int]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    deaths: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,36 +106,36 @@ def generate(
         ray_address: of a Ray cluster whose machines see `folder` under the same name; empty for processes here.
 
     Raises:
-        DatasetError: if another dataset is there, which this job wouldn't have made, or a process died.
+        DatasetError: if another dataset is there, which this job wouldn't have made, or an episode goes on killing its
+            process.
         MissingDependencyError: without joblib, or Ray where it is asked for.
     """
     joblib = _import_joblib()
     made = Made()
     try:
-        writer: Any = load_format("lerobot").create(folder, _schema(job), {})
-    except BaseException:
-        _close_studios()
-        raise
+        schema = _schema(job)
+    finally:
+        _close_studios()  # Episodes are made in other processes.
+    writer: Any = load_format("lerobot").create(folder, schema, {})
     try:
         there = writer.attributes
         _check_own(folder, job, there)
         missing = [number for number in range(episodes) if _name(number) not in there]
         made.skipped = episodes - len(missing)
-        stage = joblib.delayed(_stage)
-        with _backend(joblib, ray_address):
-            pool = joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1)
-            jobs = (stage(job, number, writer.stager) for number in missing)
-            for done, staged in enumerate(_checked(pool(jobs)), start=made.skipped + 1):
+        call = functools.partial(_stage, job, writer.stager)
+        crew = Workers(call, _name, workers)
+        outcomes = _by_ray(joblib, call, missing, workers, ray_address) if ray_address else crew.results(missing)
+        with contextlib.closing(outcomes):
+            for done, staged in enumerate(outcomes, start=made.skipped + 1):
                 _note(made, staged)
                 if staged.folder is not None:
                     writer.adopt(staged.folder)
+                made.deaths = crew.deaths
                 on_episode(done, episodes)
     except BaseException:
         with contextlib.suppress(VlaRosError):
             writer.close()
         raise
-    finally:
-        _close_studios()
     writer.close()
     return made
 
@@ -181,7 +185,7 @@ def _close_studios() -> None:
         _studios.popitem()[1].close()
 
 
-def _stage(job: Job, number: int, stager: Callable[[Any, int], Path]) -> _Staged:
+def _stage(job: Job, stager: Callable[[Any, int], Path], number: int) -> _Staged:
     """In another process: everything but the episode's place in the dataset."""
     plan = job.plan(number)
     verb, is_whole = plan.instruction.verb, plan.start == "home"
@@ -202,18 +206,6 @@ def _name(number: int) -> str:
     return f"episode_{number:06d}"
 
 
-def _checked(outcomes: Iterator[_Staged]) -> Iterator[_Staged]:
-    try:
-        yield from outcomes
-    except Exception as error:  # joblib's and Ray's own classes, which mayn't be installed.
-        if type(error).__name__ not in ("TerminatedWorkerError", "BrokenProcessPool", "WorkerCrashedError"):
-            raise
-        raise DatasetError(
-            f"a process that made episodes died ({error}), perhaps for want of memory; run it again with fewer "
-            "--workers"
-        ) from error
-
-
 def _import_joblib() -> Any:
     try:
         import joblib
@@ -222,16 +214,30 @@ def _import_joblib() -> Any:
     return joblib
 
 
-def _backend(joblib: Any, ray_address: str) -> contextlib.AbstractContextManager[Any]:
-    if not ray_address:
-        return contextlib.nullcontext()
+def _by_ray(
+    joblib: Any, call: Callable[[int], _Staged], numbers: list[int], workers: int, address: str
+) -> Generator[_Staged, None, None]:
+    with _ray_backend(joblib, address):
+        pool = joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1)
+        try:
+            yield from pool(joblib.delayed(call)(number) for number in numbers)
+        except Exception as error:  # Ray's own class, which mayn't be installed.
+            if type(error).__name__ != "WorkerCrashedError":
+                raise
+            raise DatasetError(
+                f"a process that made episodes died ({error}), perhaps for want of memory; run it again with fewer "
+                "--workers"
+            ) from error
+
+
+def _ray_backend(joblib: Any, address: str) -> contextlib.AbstractContextManager[Any]:
     try:
         import ray
         from ray.util.joblib import register_ray
     except ImportError as error:
         mend = "pip install ray, or leave --ray out for processes on this machine"
-        raise MissingDependencyError("ray", f"--ray {ray_address}", mend) from error
-    ray.init(address=ray_address, ignore_reinit_error=True)
+        raise MissingDependencyError("ray", f"--ray {address}", mend) from error
+    ray.init(address=address, ignore_reinit_error=True)
     register_ray()
     backend: contextlib.AbstractContextManager[Any] = joblib.parallel_config("ray")
     return backend

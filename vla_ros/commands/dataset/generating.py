@@ -84,6 +84,7 @@ def generate(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
             "took_s": round(took_s, 1),
             "success_from_home": {verb: f"{done} of {tried}" for verb, (done, tried) in sorted(made.successes.items())},
             "failed": made.failed,
+            "processes_died": made.deaths,
         }
     return found
 
