@@ -119,6 +119,7 @@ def test_language_counts_scenes_in_which_both_objects_were_found() -> None:
     summary = summarise_suite(episodes)
     assert summary["language_sensitivity"] == 0.5
     assert summary["wrong_object_rate"] == 1 / 8
+    assert summary["right_object_rate"] == 6 / 7  # In one attempt of eight it did neither.
     assert (summary["successes"], summary["episodes"], summary["time_s"]) == (3, 4, 1.0)
     assert summary["limit_hits"] == {"tool_rate": 8}
     assert summary["chunks"] == {"sent": 40, "late": 4, "refused": 0, "unseen": 0, "failed": 0}

@@ -31,7 +31,8 @@ def summarise_suite(episodes: Sequence[EpisodeFigures]) -> dict[str, Any]:
 
     `language_sensitivity` is the share of scenes in which, told either of two objects in two attempts, the policy did
     what it was told in both. `wrong_object_rate` is the share of those attempts in which it did with one object what it
-    had been told to do with the other.
+    had been told to do with the other. `right_object_rate` leaves out those in which it did neither: which of the two
+    it was, where it was one.
     """
     plain = [episode for episode in episodes if not episode.variant]
     summary = {**rate(sum(episode.is_success for episode in plain), len(plain)), **_figures(plain)}
@@ -41,10 +42,14 @@ def summarise_suite(episodes: Sequence[EpisodeFigures]) -> dict[str, Any]:
             episode.is_success and swapped[episode.scene].is_success for episode in plain if episode.scene in swapped
         ]
         pairs = [episode for episode in plain if episode.scene in swapped] + list(swapped.values())
+        wrong = sum(episode.did_other for episode in pairs)
+        right = sum(episode.is_success and not episode.did_other for episode in pairs)
         summary |= {
             "language_sensitivity": sum(both) / len(both),
             "language_sensitivity_interval": list(wilson_interval(sum(both), len(both))),
-            "wrong_object_rate": sum(episode.did_other for episode in pairs) / len(pairs),
+            "wrong_object_rate": wrong / len(pairs),
+            "right_object_rate": right / (right + wrong) if right + wrong else None,
+            "right_object_interval": list(wilson_interval(right, right + wrong)),
         }
     held_out = [episode for episode in episodes if episode.variant == HELD_OUT]
     if held_out:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -31,12 +31,12 @@ def grip_yaw(moment: Moment, name: str) -> float:
     first = NEUTRAL_YAW_RAD if is_round else face_yaw(moment.objects[name])
     first -= step_rad * round((first - NEUTRAL_YAW_RAD) / step_rad)
     candidates = [yaw for k in range(-4, 5) if abs(yaw := first + k * step_rad) <= _FARTHEST_RAD]
-    p_object = moment.place(name)
-    near = {
-        other: T[:2, 3]
+    x, y = moment.place(name)[:2].tolist()
+    near = tuple(
+        (radius_m(other), *T[:2, 3].tolist())
         for other, T in moment.objects.items()
-        if other != name and math.dist(T[:2, 3], p_object[:2]) < 0.16
-    }
+        if other != name and math.dist(T[:2, 3], (x, y)) < 0.16
+    )
     wish_rad = NEUTRAL_YAW_RAD + _PRESENT * (0.0 if is_round else moment.yaw_rad - NEUTRAL_YAW_RAD)
 
     candidates.sort(key=lambda yaw_rad: abs(yaw_rad - wish_rad))
@@ -47,7 +47,7 @@ def grip_yaw(moment: Moment, name: str) -> float:
         wish = abs(yaw_rad - wish_rad)
         if wish >= least:
             break
-        cost = wish + _CRAMPED_RAD_M * max(0.0, _ENOUGH_M - _room(p_object, yaw_rad, near))
+        cost = wish + _CRAMPED_RAD_M * max(0.0, _ENOUGH_M - _room(x, y, yaw_rad, near))
         if cost < least:
             best, least = yaw_rad, cost
     return best
@@ -60,13 +60,15 @@ def face_yaw(T_base_object: FloatArray) -> float:
     return math.atan2(axis[1], axis[0])
 
 
-def _room(p_object: FloatArray, yaw_rad: float, others: Mapping[str, FloatArray]) -> float:
+@lru_cache(maxsize=256)  # What is followed in thought stands still meanwhile.
+def _room(x: float, y: float, yaw_rad: float, others: tuple[tuple[float, float, float], ...]) -> float:
+    """Gap between the fingers around a place and discs, each a radius and its centre, m."""
     across = _FINGER_M * np.array([-math.sin(yaw_rad), math.cos(yaw_rad)])
-    sides = [p_object[:2] + side * across for side in (-1.0, 1.0)]
+    sides = [np.array([x, y]) + side * across for side in (-1.0, 1.0)]
     return min(
-        footprint_clearance(side, yaw_rad, _FINGER_HALF_M, [centre], radius_m(name))
+        footprint_clearance(side, yaw_rad, _FINGER_HALF_M, [np.array(centre)], radius_m)
         for side in sides
-        for name, centre in others.items()
+        for radius_m, *centre in others
     )
 
 

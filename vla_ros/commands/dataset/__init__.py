@@ -73,7 +73,7 @@ def _verb(verbs: Any, name: str, summary: str, *, many: bool = False) -> argpars
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the subcommand; 0 when it is done.
+    """Runs the subcommand; 0 when it is done, 1 if some episodes couldn't be generated.
 
     Raises:
         VlaRosError: why it can't be.
@@ -98,4 +98,4 @@ def run(args: argparse.Namespace) -> int:
         found = verbs[args.verb](args, progress)
         progress.end()
     print(json.dumps(found, ensure_ascii=False) if args.is_json else describing.as_text(found))
-    return 0
+    return int(any(robot["failed"] for robot in found.get("robots", {}).values()))
