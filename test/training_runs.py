@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,15 @@ def run(out: Path, loop: LoopConfig = LOOP, name: str = "bc", is_resumed: bool =
     """A whole training."""
     torch.set_num_threads(1)
     Trainer(make_learner(name), DrawnBatches(), loop, out, is_resumed=is_resumed).run()
+
+
+def run_beside_another(rank: int, port: int, out: Path) -> None:
+    """One of two processes, told so as `accelerate launch` tells those of several GPUs; on CPUs it wants MPI."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    os.environ.update({"MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"})
+    run(out, dataclasses.replace(LOOP, batch_size=2, steps=6))
+    torch.distributed.destroy_process_group()
 
 
 def read_log(out: Path) -> list[dict[str, float]]:

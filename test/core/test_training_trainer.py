@@ -7,11 +7,10 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
-import subprocess
-import sys
+import socket
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +33,9 @@ from vla_ros.training.schedule import learning_rate_share
 from vla_ros.training.step import TrainingError
 from vla_ros.training.trainer import Trainer
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CONTEXT = multiprocessing.get_context("forkserver")
+# An optimiser imports the second one, which takes seconds.
+CONTEXT.set_forkserver_preload(["training_runs", "torch._dynamo", "torch.utils.tensorboard"])
 
 
 def train(out, loop=LOOP, name="bc", **options):
@@ -73,13 +74,10 @@ def test_resumed_run_has_the_curve_and_the_weights_of_one_without_interruption(t
 def test_killed_at_random_moments_it_leaves_whole_files_and_goes_on_to_the_same_curve(tmp_path):
     """It checkpoints at every step, so that most moments are within one."""
     loop = dataclasses.replace(LOOP, steps=24, checkpoint_every=1)
-    context = multiprocessing.get_context("forkserver")
-    # An optimiser imports the second one, which takes seconds.
-    context.set_forkserver_preload(["training_runs", "torch._dynamo", "torch.utils.tensorboard"])
     rng = np.random.default_rng(0)
     out, kills = tmp_path / "killed", 0
     while True:
-        process = context.Process(target=training_runs.run, args=(out, loop, "bc", True))
+        process = CONTEXT.Process(target=training_runs.run, args=(out, loop, "bc", True))
         process.start()
         wait_for_lines(out, len(read_lines(out)) + 2, process)
         time.sleep(rng.uniform(0.0, 0.1))
@@ -132,6 +130,16 @@ def test_nan_ends_the_training_with_the_step_named_and_the_checkpoints_as_they_w
     assert checkpoint.contract.interface_hash == CONTRACT.interface_hash
     assert all(bool(torch.isfinite(weight).all()) for weight in learner.module.parameters())
     assert read_log(tmp_path)[-1]["step"] == 6
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training_with_its_folder_named(tmp_path):
+    def spoil():
+        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+        (tmp_path / "checkpoints").write_text("")
+        return False
+
+    with pytest.raises(ConfigError, match=r"step 4 can't be written .*; make room there, and go on with --resume"):
+        train(tmp_path, watch=Watch(should_stop=spoil))
 
 
 def test_checkpoint_holds_the_averaged_weights_and_training_goes_on_with_the_newest(tmp_path):
@@ -295,24 +303,21 @@ def test_processes_take_turns_in_the_order_and_a_fault_in_a_batch_is_told():
 
 
 def test_two_processes_learn_as_one_with_twice_the_batch(tmp_path):
-    script = (
-        "import dataclasses, sys, pathlib, training_runs as t;"
-        "t.run(pathlib.Path(sys.argv[1]), dataclasses.replace(t.LOOP, batch_size=2, steps=6))"
-    )
-    (tmp_path / "learn.py").write_text(script)
     train(tmp_path / "one", dataclasses.replace(LOOP, steps=6))
-    # What `accelerate launch` calls for several GPUs, too; on CPUs it wants MPI.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {
-        "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'test'}",
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-    }
-    done = subprocess.run(
-        [*launch, str(tmp_path / "learn.py"), str(tmp_path / "two")],
-        env=environment, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = [(rank, port, tmp_path / "two") for rank in range(2)]
+    both = [CONTEXT.Process(target=training_runs.run_beside_another, args=each) for each in told]
+    for process in both:
+        process.start()
+    try:
+        for process in both:
+            process.join(100.0)
+        assert [process.exitcode for process in both] == [0, 0]
+    finally:
+        for process in both:
+            process.kill()
     found, wanted = read_log(tmp_path / "two"), read_log(tmp_path / "one")
     assert len(found) == 6
     for row, other in zip(found, wanted, strict=True):

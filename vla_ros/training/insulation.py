@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vla_ros.errors import ConfigError
 from vla_ros.training.learner import Learner
+from vla_ros.training.step import kept_dropout
 from vla_ros.training.wrapping import WrappedLearner
 
 
@@ -78,13 +79,12 @@ class InsulatedLearner(WrappedLearner):
 
     def losses(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
         """See `Learner.losses`."""
-        state, dropout = generator.get_state(), torch.get_rng_state()
-        with _held(self._weights):
+        # The same noise and dropout in both passes, so that they are of one loss.
+        noise = generator.get_state()
+        with kept_dropout(), _held(self._weights):
             outer = self.inner.losses(batch, generator)
         stopped = self._sum(outer)
-        # The same noise and dropout again, so that both passes are of one loss.
-        generator.set_state(state)
-        torch.set_rng_state(dropout)
+        generator.set_state(noise)
         losses = self.inner.losses(batch, generator)
         return {**losses, "total": stopped + (losses["total"] - self._sum(losses))}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,11 @@ def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
+def kept_dropout() -> AbstractContextManager[None]:
+    """Torch's own sources of what is random are after the block what they were before, on the CPU and this GPU."""
+    return torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else [])
+
+
 def train_step(
     losses: Losses,
     batch: Any,
@@ -66,7 +72,7 @@ def train_step(
         TrainingError: if a loss or the gradient isn't finite; no weight has changed then.
     """
     optimiser.zero_grad(set_to_none=True)
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
+    with kept_dropout():
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         found = losses(batch, generator)
     # In one transfer, and the mean over all processes, so that all of them refuse what one of them finds.

@@ -7,13 +7,14 @@ batches and only the first one writes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import broadcast
+from safetensors import SafetensorError
 
 from vla_ros.contract import canonical_hash
 from vla_ros.errors import ConfigError
@@ -124,7 +125,10 @@ class Trainer:
                 self._point()
         if self._is_main:
             self._folder.write_config(self._settings)
-        self._accelerator.wait_for_everyone()
+        steps = self._accelerator.gather(torch.tensor([self._step], device=self._accelerator.device)).tolist()
+        if len(set(steps)) > 1:
+            problem = f"the processes go on at steps {steps}, so that not all of them see it"
+            raise ConfigError(str(self._folder.path), problem, "choose an --out that all machines share")
 
     def _identity(self) -> dict[str, Any]:
         """What has to be the same for going on to mean anything."""
@@ -153,10 +157,11 @@ class Trainer:
                 self._recent.append(clock() - step_began_s)
                 done, is_stopped = self._agree(self._share_done(), self._watch.should_stop())
                 is_last = done >= 1.0 or is_stopped
-                if table is not None and events is not None:
-                    self._log(table, events, learning_rate)
-                if is_last or self._step % config.checkpoint_every == 0:
-                    self._keep(examined, events, is_last=done >= 1.0)
+                with self._writing():
+                    if table is not None and events is not None:
+                        self._log(table, events, learning_rate)
+                    if is_last or self._step % config.checkpoint_every == 0:
+                        self._keep(examined, events, is_last=done >= 1.0)
                     self._seconds = clock() - begun_s
                 note = f"step {self._step}, loss {self._figures['total']:.4g}, {self._samples_per_s:.0f} samples/s"
                 self._watch.progress("training", done, note)
@@ -227,6 +232,14 @@ class Trainer:
             self._folder.forget_checkpoints(self._config.keep, self._best.get("step"))
             events.flush()
         self._accelerator.wait_for_everyone()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            problem = f"what belongs to step {self._step} can't be written ({error})"
+            raise ConfigError(str(self._folder.path), problem, "make room there, and go on with --resume") from error
 
     def _point(self) -> None:
         """Says which checkpoints are the last and the best; only of steps that training goes on from, since a step that
