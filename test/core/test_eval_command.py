@@ -163,6 +163,7 @@ def test_the_best_checkpoint_is_the_one_that_succeeds_most_and_the_later_of_equa
         (["--policy", "scripted_visual", "--against", "scripted_visual"], "both called"),
         (["--policy", "scripted_visual", "--extra-latency", "-1"], "0 or more"),
         (["--checkpoint", "nowhere"], "unknown policy"),
+        (["--policy", "scripted_visual", "--task", "libero:libero_goal", "--swap"], "--swap, --out: not for external"),
         (["--checkpoints", "nowhere"], "no checkpoints"),
     ],
 )

@@ -215,6 +215,15 @@ def test_every_task_is_tried_at_every_seed_and_its_rate_has_an_interval(suite) -
     assert [env.closed for env in made] == [True, False]
 
 
+def test_tasks_that_are_asked_for_in_the_same_words_are_told_apart(suite, monkeypatch) -> None:
+    libero, _ = suite
+    monkeypatch.setattr(type(libero), "instructions", property(lambda _self: ["turn it on", "turn it on"]))
+    policy = Recorded([[1.0, 0, 0, 0, 0, 0, 1.0]])
+    summary = evaluate_external(libero, policy, "recorded", [0], 4, 1, lambda _name, _share: None)
+    assert list(summary["tasks"]) == ["turn it on (task 0)", "turn it on (task 1)"]
+    assert [one["episodes"] for one in summary["tasks"].values()] == [1, 1]
+
+
 def test_what_does_not_fit_is_refused(suite) -> None:
     libero, _ = suite
     with pytest.raises(ContractError, match=r"0\.1 s, the suite's 0\.05 s"):

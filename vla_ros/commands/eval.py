@@ -140,6 +140,19 @@ def _run_external(args: argparse.Namespace) -> int:
 
     if args.policy is None and args.checkpoint is None:
         raise VlaRosError("--checkpoints isn't for external suites; give --policy or --checkpoint")
+    ours = {
+        "--against": args.against,
+        "--held-out-templates": args.held_out_templates,
+        "--swap": args.swap,
+        "--blind": args.blind,
+        "--camera-offset": args.camera_offset,
+        "--extra-latency": args.extra_latency,
+        "--mode ros": args.mode == "ros",
+        "--out": args.out,
+    }
+    wrong = [option for option, value in ours.items() if value]
+    if wrong:
+        raise VlaRosError(f"{', '.join(wrong)}: not for external suites; leave it out")
     config = find_candidate(str(args.policy or args.checkpoint))
     suite = open_suite(args.task)
     progress = Progress()

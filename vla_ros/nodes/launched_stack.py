@@ -81,7 +81,7 @@ def launched_stack(
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], None]]:
-    """Ctrl-C, the first one, as what a call raises: raised inside of rclpy it would come out as some other error."""
+    """Ctrl-C and SIGTERM as what a call raises: in rclpy it would come out as another error. A second is at once."""
     wished = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -93,14 +93,14 @@ def _interrupts() -> Iterator[Callable[[], None]]:
         if wished.is_set():
             raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        yield check
-        return
-    before = signal.signal(signal.SIGINT, on_signal)
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in numbers if is_main}
     try:
         yield check
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _last_line(log: Path) -> str:

@@ -121,10 +121,7 @@ def assign(slots: dict[str, Slot], content: SceneContent) -> dict[str, Slot]:
 
 def equip(model: mujoco.MjModel, slots: dict[str, Slot], content: SceneContent) -> None:
     """Gives the bodies of a setting `varied` the shapes, masses and frictions of a scene, and parks the others."""
-    used = assign(slots, content)
-    things = {used[thing.name].body: thing for thing in content.things}
-    for slot in slots.values():
-        thing = things.get(slot.body)
+    for slot, thing in _uses(slots, content):
         for shape, geom in _all_geoms(slot):
             is_there = thing is not None and thing.shape == shape
             model.geom_contype[geom] = WORLD_BIT if is_there else 0
@@ -137,10 +134,7 @@ def equip(model: mujoco.MjModel, slots: dict[str, Slot], content: SceneContent) 
 
 def show(model: mujoco.MjModel, slots: dict[str, Slot], content: SceneContent) -> None:
     """Gives the bodies of a setting `varied` the shapes and colours of a scene, and hides the others."""
-    used = assign(slots, content)
-    things = {used[thing.name].body: thing for thing in content.things}
-    for slot in slots.values():
-        thing = things.get(slot.body)
+    for slot, thing in _uses(slots, content):
         for shape, geom in _all_geoms(slot):
             is_there = thing is not None and thing.shape == shape
             model.geom_group[geom] = _SHOWN_GROUP if is_there else HIDDEN_GROUP
@@ -151,6 +145,13 @@ def show(model: mujoco.MjModel, slots: dict[str, Slot], content: SceneContent) -
 def parked_position(slot: Slot) -> tuple[float, float, float]:
     """Where in MuJoCo's world a body stays that a scene doesn't need."""
     return float(slot.body), 0.0, _PARKED_M
+
+
+def _uses(slots: dict[str, Slot], content: SceneContent) -> Iterator[tuple[Slot, SceneObject | None]]:
+    """Every body with the thing that it is, None for what isn't there."""
+    used = assign(slots, content)
+    things = {used[thing.name].body: thing for thing in content.things}
+    return ((slot, things.get(slot.body)) for slot in slots.values())
 
 
 def _all_geoms(slot: Slot) -> Iterator[tuple[ObjectShape, int]]:

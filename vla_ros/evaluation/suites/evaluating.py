@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -63,8 +64,11 @@ def evaluate_external(
         for seed in seeds:
             outcomes.append(drive(suite, policy, task, seed, most_steps, executed_steps))
             progress(name, len(outcomes) / count)
+    asked = Counter(suite.instructions)  # LIBERO asks the same in different rooms.
     tasks = {
-        instruction: _rate([one for one in outcomes if one.task == task])
+        instruction if asked[instruction] == 1 else f"{instruction} (task {task})": _rate(
+            [one for one in outcomes if one.task == task]
+        )
         for task, instruction in enumerate(suite.instructions)
     }
     return {
