@@ -17,7 +17,7 @@ from vla_ros.errors import DatasetError
 T = TypeVar("T")
 # A process for each core: libraries mustn't start threads for all of them in each.
 _ENVIRONMENT = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-_IDLE_S = 300
+_IDLE_S = 60
 
 
 class Workers(Generic[T]):
