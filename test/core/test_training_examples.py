@@ -136,6 +136,7 @@ def test_what_a_dataset_lacks_is_told_line_by_line(ours):
     lines = str(caught.value)
     for part in (
         "observation.images.side: camera side isn't there; images are observation.images.base (camera base)",
+        "name one, as in --set columns.side=front",
         "action.period_s: a frame every 0.1 s in the dataset != 0.05",
         "observation.history_steps: 2",
         "action.space: tool in the dataset != joint",

@@ -140,7 +140,9 @@ def _find_images(
         found[name] = matches[0] if matches else None
         if not matches and (spec.if_absent == "refuse" or wanted is not None):
             known = ", ".join(f"{image.name} (camera {image.camera or 'not said'})" for image in schema.images)
-            wrong.append(f"observation.images.{name}: camera {spec.camera} isn't there; images are {known or 'none'}")
+            missing = f"camera {spec.camera} isn't" if wanted is None else f"column {wanted!r} isn't"
+            mend = f"; name one, as in --set columns.{name}=front" if known else ""
+            wrong.append(f"observation.images.{name}: {missing} there; images are {known or 'none'}{mend}")
     return found, wrong
 
 

@@ -124,7 +124,7 @@ class RunFolder:
                 _forget(self.checkpoint(step))
 
     def _steps(self, folder: str) -> list[int]:
-        found = (re.fullmatch(r"step-(\d+)", path.name) for path in (self.path / folder).iterdir())
+        found = (re.fullmatch(r"step-(\d+)", path.name) for path in (self.path / folder).glob("step-*"))
         return sorted(int(match[1]) for match in found if match)
 
 
