@@ -13,6 +13,7 @@ from vla_ros.config import load, package_share
 from vla_ros.errors import VlaRosError
 from vla_ros.instruction import parse_instruction
 
+SETTINGS = ("blocks", "varied")
 _EPILOG = """\
 Starts launch/bringup.launch.xml (all nodes as processes over DDS, MuJoCo, rendered cameras), gives the instruction,
 judges success from the simulator's ground truth and writes a folder with a video, a plot, a table and summary.json.
@@ -29,6 +30,7 @@ class DemoConfig:
     robot: str
     policy: str
     task: str
+    setting: str
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -52,7 +54,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--interface", default="", metavar="NAME", help="how commands reach the arm (default: as the robot's YAML says)"
     )
     parser.add_argument(
-        "--setting", choices=("blocks", "varied"), default="blocks", help="which scenes (default %(default)s)"
+        "--setting",
+        choices=SETTINGS,
+        help="which scenes (default: those of config/demo.yaml for its policy, else blocks)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default out/demo-TIME)")
     parser.add_argument("--time-limit", type=float, default=30.0, metavar="S", help="seconds an episode may take")
@@ -81,18 +85,20 @@ def run(args: argparse.Namespace) -> int:
     robot = shown.robot if args.robot is None else args.robot
     task = shown.task if args.task is None else args.task
     parse_instruction(task)
+    policy = shown.policy if args.policy is None else args.policy
+    setting = args.setting or (shown.setting if policy == shown.policy else SETTINGS[0])
     out = args.out or Path("out") / time.strftime("demo-%Y%m%d-%H%M%S")
     options = DemoOptions(
         robot=robot,
         rig=f"{robot}_table" if args.rig is None else args.rig,
-        policy=shown.policy if args.policy is None else args.policy,
+        policy=policy,
         task=task,
         seeds=tuple(range(args.seed, args.seed + args.episodes)),
         out=out,
         time_limit_s=args.time_limit,
         has_window=args.window,
         interface=args.interface,
-        setting=args.setting,
+        setting=setting,
     )
     demo = Demo(options, show_progress)
     summary = demo.run()
