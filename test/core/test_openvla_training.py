@@ -548,4 +548,4 @@ def test_command_without_a_base_says_how_to_name_it(dataset: Path, tmp_path: Pat
     with pytest.raises(ConfigError, match="--checkpoint"):
         prepare(settings, "mine.yaml", [dataset])
     with pytest.raises(ConfigError, match="--dataset"):
-        prepare(settings, "mine.yaml")
+        prepare({**settings, "openvla": {"checkpoint": "openvla-7b"}}, "mine.yaml")

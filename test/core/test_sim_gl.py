@@ -25,6 +25,19 @@ except MissingDependencyError as error:
     print(f"{world.time_s:.3f}", error)
 """
 
+# llvmpipe's threads bear its name.
+DRAWING = """
+from pathlib import Path
+from vla_ros.contract import load_rig
+from vla_ros.robots.config import load_robot
+from vla_ros.sim.cameras import CameraRenderer
+from vla_ros.sim.world import World
+world = World(load_robot("panda"), load_rig("panda_table"), 0, "varied")
+with CameraRenderer(world.scene) as renderer:
+    renderer.render(world.snapshot())
+    print(*{path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")})
+"""
+
 
 def pretend_installed(monkeypatch: pytest.MonkeyPatch, libraries: Iterable[str], has_gpu: bool = False) -> None:
     monkeypatch.setattr(gl, "_loads", lambda names: any(name in libraries for name in names))
@@ -69,3 +82,12 @@ def test_without_gl_physics_runs_and_cameras_name_the_package_to_install() -> No
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("0.010 ")
     assert "sudo apt-get install libosmesa6" in done.stdout
+
+
+@pytest.mark.skipif(not {"osmesa", "egl"} & set(gl.available_backends()), reason="no OpenGL to draw with")
+def test_software_draws_in_no_threads_of_its_own() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("LP_NUM_THREADS", "MUJOCO_GL")}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    done = subprocess.run([sys.executable, "-c", DRAWING], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "llvmpipe" not in done.stdout

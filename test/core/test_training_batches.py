@@ -177,6 +177,11 @@ def test_a_cache_is_made_once_and_anew_when_rule_or_data_change(tmp_path):
     turned = read(flip="half_turn")
     assert len(files()) == 4
     np.testing.assert_allclose(turned.parts[0].images["base"].astype(int), first["base"][:, :, ::-1, ::-1], atol=1)
+    # Another dataset in the same folder leaves them alone.
+    shared = CacheOptions(folder=tmp_path / "shared", processes=1)
+    for other in (path, write_dataset(tmp_path / "other", [make_episode(1, 4)])):
+        read_examples([other], 2, cache=shared)
+    assert len(list((tmp_path / "shared").iterdir())) == 4
     # A file that was cut off is no cache.
     broken = next(file for file in (path / CACHE_FOLDER).iterdir() if file.name in made)
     with broken.open("r+b") as stream:

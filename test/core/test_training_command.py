@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,17 +76,21 @@ def test_it_learns_a_few_episodes_by_heart_and_the_policy_does_what_was_done(dat
 
 def test_run_is_gone_on_with_by_its_folder_alone(dataset, tmp_path, capsys):
     out = tmp_path / "run"
-    words = ["--dataset", dataset, "--policy", "flow_vla", "--out", out, "--no-export", "--json"]
+    # The name of settings, which train the network flow_vla.
+    words = ["--dataset", dataset, "--policy", "small_vla", "--out", out, "--no-export", "--json"]
     tiny = ["architecture.width=16", "architecture.heads=2", "architecture.layers=1", "architecture.mlp_width=16"]
     assert train(*words, "--steps", 4, settings=[*SMALL, *tiny, "held_out=0.5"]) == 0
     first = said(capsys)
     assert {"position_mm", "position_mm_at_1", "position_mm_at_4", "position_mm_at_8", "turn_deg"} < set(
         first["open_loop"]
     )
-    assert train("--resume", "--out", out, "--steps", 6, "--no-export", "--json") == 0
+    assert train("--resume", "--out", out, "--policy", "bc") == 2
+    assert "--policy bc, and it trains flow_vla" in capsys.readouterr().err
+    assert train("--resume", "--out", out, "--policy", "small_vla", "--steps", 6, "--no-export", "--json") == 0
     second = said(capsys)
     assert (second["step"], second["onnx"]) == (6, None)
     assert (out / "log.csv").read_text().splitlines()[-1].startswith("6,")
+    assert (Path(second["last"]) / "training.yaml").read_text() == (out / "config.yaml").read_text()
     names = {path.name for path in out.iterdir()}
     assert {"config.yaml", "log.csv", "open_loop.csv", "policy.yaml", "last.json", "best.json"} <= names
 
@@ -101,6 +106,10 @@ def test_run_is_gone_on_with_by_its_folder_alone(dataset, tmp_path, capsys):
         (["--policy", "bc", "--steps", "0"], [], "--steps 0: above 0"),
         (["--policy", "bc"], ["contract=droid_joint"], "droid_joint"),
         (["--policy", "bc"], ["contract=null", "selection.outcomes=[failure]"], "no example is left"),
+        (["--policy", "bc"], ["contract=null", "columns.front=top"], "columns.front: the contract has no such image"),
+        (["--policy", "bc"], ["contract=null", "weights=[1, 2]"], "2 weights of 1 datasets; give one for each"),
+        (["--policy", "bc", "--lora"], [], "--lora: is for OpenVLA, and bc is to be trained"),
+        (["--policy", "bc", "--checkpoint", "openvla-7b"], [], "--checkpoint: is for OpenVLA"),
         (["--resume"], [], "--resume needs --out"),
         ([], [], "--policy is missing"),
     ],
@@ -110,6 +119,14 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(dataset, t
     assert train("--dataset", dataset, *words, *place, settings=settings) == 2
     assert text in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_going_on_where_nothing_began_and_a_single_episode_are_told_what_to_do(tmp_path, capsys):
+    assert train("--resume", "--out", tmp_path / "run") == 2
+    assert "run: holds no training to go on with" in capsys.readouterr().err
+    alone = write_dataset(tmp_path / "alone", [make_episode(0, 4)])
+    assert train("--dataset", alone, "--policy", "bc", "--out", tmp_path / "run", settings=["contract=null"]) == 2
+    assert "hold none out (`held_out: 0`)" in capsys.readouterr().err
 
 
 def test_missing_video_is_named(dataset, tmp_path, capsys):

@@ -64,6 +64,17 @@ def scored(dataset, tmp_path_factory):
     return out
 
 
+def test_critic_is_gone_on_with_by_its_folder_alone(scored, capsys):
+    before = Scores.load(scored / "scores.npz")
+    assert main(["critic", "--resume", "--out", str(scored), "--set", "scoring.floor=0", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["failing_steps"]) == 3
+    after = Scores.load(scored / "scores.npz")
+    # Values are the critic's; with a floor of 0 a success is worth nothing at its beginning, and yet doesn't fail.
+    np.testing.assert_array_equal(after.value, before.value)
+    np.testing.assert_array_equal(after.failing_row, before.failing_row)
+    before.save(scored / "scores.npz")
+
+
 def test_critic_finds_the_failing_step_of_each_failed_episode_and_leaves_chunks_past_it_out(scored):
     scores = Scores.load(scored / "scores.npz")
     assert len(scores) == 6 * FRAMES

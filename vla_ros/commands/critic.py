@@ -58,15 +58,16 @@ def run(args: argparse.Namespace) -> int:
         from vla_ros.training.critic import load_critic
         from vla_ros.training.critic_run import CriticRun, prepare_critic
         from vla_ros.training.outcome import Watch
+        from vla_ros.training.run_folder import CONFIG
         from vla_ros.training.scoring import score
         from vla_ros.training.trainer import Trainer
 
-    settings = load_yaml(args.config) if args.config else {}
+    written = args.out / CONFIG
+    file = written if args.resume and args.config is None and written.is_file() else args.config
+    settings = load_yaml(file) if file else {}
     change_settings(settings, args.changes)
     progress = Progress()
-    learner, batches, config = prepare_critic(
-        build(CriticRun, settings, str(args.config or "critic")), args.dataset, progress
-    )
+    learner, batches, config = prepare_critic(build(CriticRun, settings, str(file or "critic")), args.dataset, progress)
     with stop_signals() as should_stop:
         report = Trainer(
             learner,
@@ -79,19 +80,19 @@ def run(args: argparse.Namespace) -> int:
         ).run()
     if not report.is_complete:
         progress.end()
-        print(f"stopped before its end; go on with --resume --out {args.out}")
+        print(f"stopped before its end; go on with: vla-ros critic --resume --out {args.out}")
         return 1
     scores = score(load_critic(report.last), batches, config.scoring, lambda share: progress("scores", share, ""))
     progress.end()
     path = args.out / "scores.npz"
     scores.save(path)
-    episodes = batches.examples.episodes
-    failing = {
-        episode.name: int(row - episode.first)
-        for episode, row in zip(episodes, scores.failing_row.tolist(), strict=True)
-        if row >= 0
-    }
-    left_out = int((scores.weight[batches.examples.rows] == 0.0).sum())
+    examples, failing = batches.examples, {}
+    for episode, row in zip(examples.episodes, scores.failing_row.tolist(), strict=True):
+        # Episodes of several datasets may have one name.
+        where = f"{examples.parts[episode.part].path}, " if len(examples.parts) > 1 else ""
+        if row >= 0:
+            failing[f"{where}{episode.name}"] = row - episode.first
+    left_out = int((scores.weight[examples.rows] == 0.0).sum())
     if args.is_json:
         said = {"scores": str(path), "critic": str(report.last), "examples": len(batches), "left_out": left_out}
         print(json.dumps({**said, "failing_steps": failing, "losses": report.losses}))

@@ -59,7 +59,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="the OpenVLA that is fine-tuned")
     parser.add_argument(
-        "--lora", nargs="?", const=0, type=int, metavar="RANK", help="fine-tune OpenVLA by an adapter (of that rank)"
+        "--lora", nargs="?", const=True, type=int, metavar="RANK", help="fine-tune OpenVLA by an adapter (of that rank)"
     )
     parser.add_argument("--no-export", action="store_true", help="leave out the ONNX file of the last checkpoint")
     parser.add_argument("--json", dest="is_json", action="store_true", help="one JSON object, last on standard output")
@@ -89,20 +89,28 @@ def run(args: argparse.Namespace) -> int:
             changes.append(f"loop.{name}={value!r}")
     if args.checkpoint is not None:
         changes.append(f"openvla.checkpoint={json.dumps(str(args.checkpoint.expanduser().absolute()))}")
-    if args.lora:
+    if args.lora is not None and args.lora is not True:
         changes.append(f"openvla.lora.rank={args.lora}")
     if args.resume and args.out is None:
         raise VlaRosError("--resume needs --out, the folder of the run to go on with")
     written = args.out / CONFIG if args.resume else None
-    file = written if written is not None and written.is_file() and args.config is None else args.config
+    is_written = written is not None and written.is_file() and args.config is None
+    file = written if is_written else args.config
     if file is None and not args.policy:
+        if args.resume:
+            problem = "holds no training to go on with"
+            raise ConfigError(str(args.out), problem, "name another --out, or begin one with --policy and --dataset")
         raise VlaRosError(f"--policy is missing: {', '.join(config_names('training'))}")
     settings, where = read_settings(args.policy, file, changes)
-    if args.policy and settings.setdefault("policy", args.policy) != args.policy:
-        if file == written:
-            problem, mend = f"--policy {args.policy}, and it trains {settings['policy']}", "leave --policy out"
+    if is_written and args.policy:
+        # The name of settings needn't be that of the network which they train.
+        asked = read_settings(args.policy, None, ())[0].get("policy", args.policy)
+        if asked != settings.get("policy"):
+            problem, mend = f"--policy {args.policy}, and it trains {settings.get('policy')}", "leave --policy out"
             raise ConfigError(where, problem, mend)
+    elif args.config is not None and args.policy:
         put(settings, "policy", args.policy, "--policy")
+    _check_openvla(args, settings)
     processes = PartialState()
     progress = Progress()
     with processes.main_process_first():
@@ -129,6 +137,13 @@ def run(args: argparse.Namespace) -> int:
     if is_main:
         _finish(report, recipe, args)
     return 0 if report.is_complete else 1
+
+
+def _check_openvla(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    for name, value in (("checkpoint", args.checkpoint), ("lora", args.lora)):
+        if value is not None and settings.get("policy") != "openvla":
+            problem = f"is for OpenVLA, and {settings.get('policy')} is to be trained"
+            raise ConfigError(f"--{name}", problem, "leave it out, or take --policy openvla")
 
 
 def _watch(progress: Progress | None, should_stop: Any) -> Any:

@@ -132,12 +132,9 @@ def _check_fit(examples: ExampleSet, spec: ModelSpec) -> None:
 def _word_table(examples: ExampleSet, spec: ModelSpec) -> Tensor:
     """(tasks, max_words) int64; zeros for a task that no example has."""
     table = torch.zeros(len(examples.tasks), spec.max_words, dtype=torch.int64)
-    used = examples.task_of[examples.rows]
-    for task in np.unique(used).tolist():
+    for task in np.unique(examples.task_of[examples.rows]).tolist():
         try:
             table[task] = torch.tensor(spec.word_ids(examples.tasks[task]), dtype=torch.int64)
         except InstructionError as error:
-            row = examples.rows[int(np.argmax(used == task))]
-            episode = examples.episodes[int(examples.episode_of[row])]
-            raise DatasetError(f"{examples.parts[episode.part].path}, episode {episode.name}: {error}") from error
+            raise DatasetError(f"{examples.find_task(task)}: {error}") from error
     return table

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.contract import Contract, action_width, find_differences, state_width
+from vla_ros.contract import Contract, action_width, state_width
 from vla_ros.errors import ContractError, DatasetError
 from vla_ros.policies.architectures.spec import ModelSpec, split_words
 from vla_ros.policies.statistics_file import CheckpointStatistics
-from vla_ros.recording.dataset import Dataset
+from vla_ros.recording.dataset import Dataset, EpisodeFrames
 from vla_ros.recording.opening import open_any
 from vla_ros.training.chunks import RowArray
 from vla_ros.training.example_statistics import example_statistics
-from vla_ros.training.fitting import Fit, fit_dataset
+from vla_ros.training.fitting import Fit, common_contract, fit_dataset
 from vla_ros.training.image_cache import CacheOptions, Progress, prepare_images
 from vla_ros.training.labels import label_chunks
 from vla_ros.training.selection import BoolArray, Selection, explain, select_steps
@@ -121,6 +121,12 @@ class ExampleSet:
         """(n,) the dataset of each row."""
         return np.array([episode.part for episode in self.episodes], dtype=np.int64)[self.episode_of]
 
+    def find_task(self, task: int) -> str:
+        """Where an instruction is said first, for error texts."""
+        row = self.rows[int(np.argmax(self.task_of[self.rows] == task))]
+        episode = self.episodes[int(self.episode_of[row])]
+        return f"{self.parts[episode.part].path}, episode {episode.name}"
+
     def words(self) -> tuple[str, ...]:
         """All words of the examples' instructions, sorted."""
         used = {self.tasks[index] for index in np.unique(self.task_of[self.rows]).tolist()}
@@ -165,7 +171,10 @@ class ExampleSet:
         """Two sets that share no episode: the rest, and about `part` of the episodes with examples, at least one."""
         known = np.unique(self.episode_of[self.rows])
         if len(known) < 2:
-            raise DatasetError(f"{len(known)} episode can't be split in two; give datasets with more of them")
+            raise DatasetError(
+                f"{len(known)} episode can't be split in two; give datasets with more of them, or hold none out "
+                "(`held_out: 0`)"
+            )
         count = min(len(known) - 1, max(1, round(part * len(known))))
         drawn = np.random.default_rng([seed, 0x5EED]).permutation(known)
         return self.of_episodes(drawn[count:].tolist()), self.of_episodes(drawn[:count].tolist())
@@ -199,7 +208,9 @@ def read_examples(
     if not paths or horizon < 1:
         raise DatasetError(f"{len(paths)} datasets and chunks of {horizon} steps: at least one of each is needed")
     datasets = [open_any(path)[1] for path in paths]
-    contract = contract or _common_contract(paths, datasets)
+    contract = contract or common_contract(
+        [(str(path), dataset.schema) for path, dataset in zip(paths, datasets, strict=True)]
+    )
     builder = _Builder(contract, horizon, selection or Selection())
     for path, dataset in zip(paths, datasets, strict=True):
         builder.add(path, dataset, fit_dataset(dataset.schema, contract, str(path), columns), cache, progress)
@@ -229,14 +240,10 @@ class _Builder:
         for index, name in enumerate(names):
             frames = dataset.read(index)
             lengths.append(len(frames))
-            is_valid, left_out = select_steps(frames, self._selection, self._horizon, fit.shift)
-            self._left_out.update(left_out)
-            found = self._columns
-            found["is_valid"].append(is_valid)
-            found["actions"].append(label_chunks(frames, fit, is_valid).astype(np.float32))
-            found["states"].append(read_states(frames, fit))
-            found["task_of"] += [self._tasks.setdefault(task, len(self._tasks)) for task in frames.tasks]
-            found["truth"].append(read_truth(frames, fit, read_poses(frames, fit)))
+            try:
+                self._read(frames, fit)
+            except DatasetError as error:
+                raise DatasetError(f"{path}, {error}") from error
             self._episodes.append(ExampleEpisode(name, len(self._parts), self._count, len(frames), frames.attributes))
             self._count += len(frames)
             progress("frames", (index + 1) / len(names))
@@ -245,6 +252,16 @@ class _Builder:
             raise DatasetError(f"{path}: no example is left of {self._count - first} frames: {reasons}")
         images = prepare_images(path, dataset, fit, lengths, cache or CacheOptions(), progress)
         self._parts.append(ExamplePart(path, first, images))
+
+    def _read(self, frames: EpisodeFrames, fit: Fit) -> None:
+        is_valid, left_out = select_steps(frames, self._selection, self._horizon, fit.shift)
+        self._left_out.update(left_out)
+        found = self._columns
+        found["is_valid"].append(is_valid)
+        found["actions"].append(label_chunks(frames, fit, is_valid).astype(np.float32))
+        found["states"].append(read_states(frames, fit))
+        found["task_of"] += [self._tasks.setdefault(task, len(self._tasks)) for task in frames.tasks]
+        found["truth"].append(read_truth(frames, fit, read_poses(frames, fit)))
 
     def finish(self) -> ExampleSet:
         sizes = {name: array.shape[2:] for part in self._parts for name, array in part.images.items()}
@@ -281,20 +298,3 @@ class _Builder:
             for each, episode in zip(known, self._episodes, strict=True)
         ]
         return Truth(*(np.concatenate(arrays) for arrays in zip(*(each.arrays for each in filled), strict=True)))
-
-
-def _common_contract(paths: Sequence[Path], datasets: Sequence[Dataset]) -> Contract:
-    known = [(path, dataset.schema.contract) for path, dataset in zip(paths, datasets, strict=True)]
-    found = None
-    for path, contract in known:
-        if contract is None:
-            raise ContractError(f"{path} doesn't say what its actions mean; name a contract that does (--contract)")
-        if found is not None and contract.interface_hash != found.interface_hash:
-            lines = "\n  ".join(find_differences(found, contract))
-            raise ContractError(
-                f"{known[0][0]} and {path} are of different contracts; name one for both (--contract):\n  {lines}"
-            )
-        found = found or contract
-    if found is None:
-        raise ContractError("no dataset, no contract")
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vla_ros.contract import Contract, StateItem, action_width, find_differences, item_width, state_width
@@ -75,6 +75,27 @@ def fit_dataset(schema: Schema, contract: Contract, where: str, columns: Mapping
     return Fit(contract, schema.contract, joints, images)
 
 
+def common_contract(datasets: Sequence[tuple[str, Schema]]) -> Contract:
+    """The contract under which all datasets, each with its place, were made.
+
+    Raises:
+        ContractError: if one doesn't say, or they differ.
+    """
+    found: tuple[str, Contract] | None = None
+    for where, schema in datasets:
+        if schema.contract is None:
+            problem = f"{where} doesn't say what its actions mean"
+            raise ContractError(f"{problem}; name a contract that does (`contract`, or --set contract=NAME)")
+        found = found or (where, schema.contract)
+        if found[1].interface_hash != schema.contract.interface_hash:
+            lines = "\n  ".join(find_differences(found[1], schema.contract))
+            problem = f"{found[0]} and {where} are of different contracts"
+            raise ContractError(f"{problem}; name one for both (`contract`, or --set contract=NAME):\n  {lines}")
+    if found is None:
+        raise ContractError("no dataset, no contract")
+    return found[1]
+
+
 def _find_own(schema: Schema, own: Contract, contract: Contract) -> list[str]:
     """What our columns don't have: they hold absolute targets and raw images, so that most contracts can be had."""
     a, b, wrong = own.action, contract.action, []
@@ -129,8 +150,12 @@ def _find_images(
     schema: Schema, contract: Contract, columns: Mapping[str, str]
 ) -> tuple[dict[str, ImageColumn | None], list[str]]:
     found: dict[str, ImageColumn | None] = {}
-    wrong = []
-    for name, spec in contract.observation.images.items():
+    images = contract.observation.images
+    known = ", ".join(images)
+    wrong = [
+        f"columns.{name}: the contract has no such image; its images are {known}" for name in {*columns} - {*images}
+    ]
+    for name, spec in images.items():
         wanted = columns.get(name)
         if wanted is not None:
             matches = [image for image in schema.images if wanted in (image.name, image.name.removeprefix(d.IMAGES))]

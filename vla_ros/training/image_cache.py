@@ -1,8 +1,9 @@
 """Images as a contract wants them, prepared once and kept in a file that is mapped into memory.
 
-One file for each image of a contract, (frames, 3, h, w) uint8 of all frames of a dataset in order. Its name holds a
-hash of the contract's rule for the image and one of the dataset's files (path, size, time of change), so that another
-rule or a changed dataset never meets an old file. It takes its name when it is whole.
+One file for each image of a contract, (frames, 3, h, w) uint8 of all frames of a dataset in order. Its name holds
+hashes of the contract's rule for the image and of the dataset's files (path, size, time of change), so that another
+rule or a changed dataset never meets an old file, and of the dataset's place where datasets may share a folder. It
+takes its name when it is whole.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def prepare_images(
         return {**found, **made}
     folder = options.folder or (path if path.is_dir() else path.parent) / CACHE_FOLDER
     data_hash = _hash_of_files(path)
-    files = {each.name: folder / f"{each.name}_{_hash_of_rule(each)}_{data_hash}.npy" for each in wanted}
+    files = {each.name: folder / f"{_prefix(each, path, folder)}{data_hash}.npy" for each in wanted}
     shapes = {each.name: (frames, 3, *each.size) for each in wanted}
     missing = [each for each in wanted if _opened(files[each.name], shapes[each.name]) is None]
     try:
@@ -103,8 +104,8 @@ def prepare_images(
             _make_files(path, data_hash, dataset, missing, files, lengths, options, progress)
     except OSError as error:
         raise DatasetError(
-            f"prepared images can't be written to {folder} ({error.strerror}); name another folder, or keep them in "
-            "memory"
+            f"prepared images can't be written to {folder} ({error.strerror}); name another folder (`cache`), or keep "
+            "them in memory (`is_cached: false`)"
         ) from error
     for each in wanted:
         opened = _opened(files[each.name], shapes[each.name])
@@ -142,8 +143,8 @@ def _make_files(
         for file in partial.values():
             flush_to_disk(file)
     for each in wanted:
-        # Of the same rule, and data that was otherwise.
-        for old in files[each.name].parent.glob(f"{each.name}_{_hash_of_rule(each)}_*.npy"):
+        # Of the same dataset and rule, and data that was otherwise.
+        for old in files[each.name].parent.glob(f"{_prefix(each, path, files[each.name].parent)}*.npy"):
             if old != files[each.name]:
                 old.unlink(missing_ok=True)
 
@@ -231,8 +232,11 @@ def _opened(file: Path, shape: tuple[int, ...]) -> ImageArray | None:
     return array if array.shape == shape and array.dtype == np.uint8 else None
 
 
-def _hash_of_rule(wanted: _Wanted) -> str:
-    return canonical_hash({"version": _VERSION, "column": wanted.column, "rule": wanted.spec})[:8]
+def _prefix(wanted: _Wanted, path: Path, folder: Path) -> str:
+    """Of the names of an image's files, whatever is in the dataset; one that has its files with it may be moved."""
+    rule = canonical_hash({"version": _VERSION, "column": wanted.column, "rule": wanted.spec})[:8]
+    place = "" if path in folder.parents else f"{canonical_hash(str(path.resolve()))[:8]}_"
+    return f"{wanted.name}_{rule}_{place}"
 
 
 def _hash_of_files(path: Path) -> str:

@@ -11,13 +11,11 @@ import numpy as np
 import torch
 
 from vla_ros.config import build, plain
-from vla_ros.contract import load_contract
-from vla_ros.errors import ConfigError
 from vla_ros.policies.architectures.base import Architecture, architecture_class
 from vla_ros.training.architecture_learner import ArchitectureLearner
 from vla_ros.training.batches import ExampleBatches
-from vla_ros.training.examples import ExampleSet, read_examples
-from vla_ros.training.image_cache import CacheOptions
+from vla_ros.training.data_config import read_data
+from vla_ros.training.examples import ExampleSet
 from vla_ros.training.open_loop import compare_chunks
 from vla_ros.training.optional import with_options
 from vla_ros.training.outcome import Examination
@@ -31,24 +29,11 @@ _ASKED_AT_ONCE = 64
 def prepare(settings: dict[str, Any], where: str, datasets: Sequence[Path], progress: Progress) -> Recipe:
     """See `recipe.prepare`."""
     config = build(TrainingConfig, settings, where)
-    if datasets:
-        config = dataclasses.replace(config, datasets=tuple(str(path.expanduser().absolute()) for path in datasets))
-    if not config.datasets:
-        raise ConfigError(f"{where}: datasets", "there is none", "name one with --dataset")
     cls = architecture_class(config.policy)
     network_config = build(cls.config_class, config.architecture, f"{where}: architecture")
-    cache = CacheOptions(config.is_cached, None if config.cache is None else Path(config.cache).expanduser())
-    examples = read_examples(
-        [Path(path) for path in config.datasets],
-        config.horizon,
-        None if config.contract is None else load_contract(config.contract),
-        selection=config.selection,
-        cache=cache,
-        columns=config.columns or None,
-        progress=progress,
-    )
+    config, examples = read_data(config, datasets, config.horizon, where, progress)
     seed = config.loop.seed
-    learned, held_out = examples.split(config.held_out, seed) if config.held_out else (examples, None)
+    learned, held_out = config.split(examples, seed)
     vocabulary = tuple(dict.fromkeys((*examples.words(), *config.options.words)))
     spec = learned.model_spec(vocabulary, config.max_words if vocabulary else 1)
     statistics = learned.statistics()

@@ -4,7 +4,7 @@
     log.csv                     a line for each step
     open_loop.csv               a line for each examination on held-out episodes
     events/                     the same for TensorBoard, where that is installed
-    checkpoints/step-NNNNNN/    a policy's checkpoint
+    checkpoints/step-NNNNNN/    a policy's checkpoint, with the settings in force (training.yaml)
     last.json, best.json        which of them is the newest, and which did best on held-out episodes
     resume/step-NNNNNN/         what going on needs besides: weights, their average, the optimiser's memory
 
@@ -31,6 +31,7 @@ from vla_ros.files import whole_file, whole_folder
 from vla_ros.policies.checkpoint import file_hash
 
 CONFIG, LOG, OPEN_LOOP, EVENTS = "config.yaml", "log.csv", "open_loop.csv", "events"
+CHECKPOINT_CONFIG = "training.yaml"
 _STATE, _TENSORS = "state.json", "tensors.safetensors"
 _RESUMABLE = 2
 
@@ -81,9 +82,10 @@ class RunFolder:
         """Where the policy of a step is."""
         return self.path / "checkpoints" / step_name(step)
 
-    def write_config(self, settings: dict[str, Any]) -> None:
-        """Writes all settings in force."""
-        with whole_file(self.path / CONFIG) as partial:
+    def write_config(self, settings: dict[str, Any], step: int | None = None) -> None:
+        """Writes all settings in force, or with a step those of its checkpoint, which may be carried elsewhere."""
+        path = self.path / CONFIG if step is None else self.checkpoint(step) / CHECKPOINT_CONFIG
+        with whole_file(path) as partial:
             partial.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def write_pointer(self, name: str, step: int, **facts: Any) -> None:

@@ -109,7 +109,8 @@ def score(
         advantage[rows] = advantages(values[rows], returns[rows], ahead)
         weight[rows] = exponential_weights(advantage[rows], scoring.temperature, scoring.largest)
         step = failing_step(values[rows], scoring.window, scoring.least_drop)
-        if returns[episode.first] > 0.0 or step is None:
+        # A success is worth 1 in the end, and a failure never anything.
+        if returns[episode.first + episode.length - 1] > 0.0 or step is None:
             continue
         failing_row[index] = episode.first + step
         if scoring.mask_failing:

@@ -220,6 +220,7 @@ class Trainer:
             with self._average.applied():
                 found = self._look(is_last)
                 self._learner.save(self._folder.checkpoint(self._step))
+            self._folder.write_config(self._settings, self._step)
             if found is not None:
                 self._open_loop = dict(found.figures)
                 examined.add({"step": self._step, "seconds": round(self._seconds, 3), **found.figures})

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from vla_ros.errors import DatasetError, InstructionError
 from vla_ros.policies.openvla.preprocessing import Float32Array, ImagePreprocessor
 from vla_ros.training.examples import ExampleSet
 from vla_ros.training.openvla.augmentation import NO_VARIATION, ImageVariation
@@ -32,6 +33,9 @@ class OpenVLABatches:
         questions: about pictures, none to learn from actions alone.
         mixture: of both.
         weights: how often each dataset is drawn from, relative to the others; None for evenly over all examples.
+
+    Raises:
+        DatasetError: for an instruction that is empty or too long.
     """
 
     def __init__(
@@ -52,6 +56,12 @@ class OpenVLABatches:
         self._actions = ExampleOrder(examples.part_of[examples.rows], seed, weights)
         self._answers = ExampleOrder(np.zeros(len(self._questions), dtype=np.int64), seed + 1)
         self._firsts = np.array([part.first for part in examples.parts], dtype=np.int64)
+
+        for task in np.unique(examples.task_of[examples.rows]).tolist():
+            try:
+                maker.prompt(examples.tasks[task])
+            except InstructionError as error:
+                raise DatasetError(f"{examples.find_task(task)}: {error}") from error
 
     def __len__(self) -> int:
         """Examples in which every action comes once, and the questions between them."""

@@ -13,10 +13,9 @@ import torch
 from accelerate import PartialState
 
 from vla_ros.config import build, plain
-from vla_ros.contract import load_contract
 from vla_ros.errors import ChunkError, ConfigError
-from vla_ros.training.examples import ExampleSet, read_examples
-from vla_ros.training.image_cache import CacheOptions
+from vla_ros.training.data_config import read_data
+from vla_ros.training.examples import ExampleSet
 from vla_ros.training.open_loop import compare_chunks
 from vla_ros.training.openvla.batches import OpenVLABatches
 from vla_ros.training.openvla.learner import OpenVLALearner
@@ -35,23 +34,11 @@ _ASKED_AT_ONCE = 8
 def prepare(settings: dict[str, Any], where: str, datasets: Sequence[Path], progress: Progress) -> Recipe:
     """See `recipe.prepare`."""
     config = build(OpenVLATraining, settings, where)
-    if datasets:
-        config = dataclasses.replace(config, datasets=tuple(str(path.expanduser().absolute()) for path in datasets))
-    if not config.datasets:
-        raise ConfigError(f"{where}: datasets", "there is none", "name one with --dataset")
     if not config.openvla.checkpoint:
         raise ConfigError(f"{where}: openvla.checkpoint", "is empty", "name OpenVLA's folder with --checkpoint")
-    examples = read_examples(
-        [Path(path) for path in config.datasets],
-        _HORIZON,
-        None if config.contract is None else load_contract(config.contract),
-        selection=config.selection,
-        cache=CacheOptions(config.is_cached, None if config.cache is None else Path(config.cache).expanduser()),
-        columns=config.columns or None,
-        progress=progress,
-    )
+    config, examples = read_data(config, datasets, _HORIZON, where, progress)
     seed = config.loop.seed
-    learned, held_out = examples.split(config.held_out, seed) if config.held_out else (examples, None)
+    learned, held_out = config.split(examples, seed)
     learner = OpenVLALearner(config.openvla, learned, seed, str(PartialState().device))
     examine = None
     if held_out is not None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from vla_ros.policies.openvla.adapters import LoraShape
 from vla_ros.training.config import LoopConfig
+from vla_ros.training.data_config import PolicyDataConfig
 from vla_ros.training.openvla.augmentation import ImageVariation
 from vla_ros.training.options import Distillation
-from vla_ros.training.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -57,44 +57,20 @@ class FineTuning:
         return self.variation.area if self.variation else 1.0
 
 
-@dataclass(frozen=True)
-class OpenVLATraining:
-    """A training run.
+@dataclass(frozen=True, kw_only=True)
+class OpenVLATraining(PolicyDataConfig):
+    """A training run; what is learned from is said in `data_config`.
 
     Attributes:
         policy: `openvla`.
-        contract: name or YAML file of what it sees and does; null for the datasets' own.
-        datasets: folders; the command's `--dataset` come in their place.
-        weights: how often each dataset is drawn from, relative to the others; null for all examples alike.
         openvla: what is fine-tuned, and how.
-        selection: which frames are learned from.
-        columns: of datasets that aren't ours: the contract's image or state item -> the dataset's column.
-        held_out: share of the episodes that are examined and never trained on; 0 for none.
-        held_out_examples: at most so many of their frames are examined each time.
-        is_cached: whether prepared images are kept in files, else in memory.
-        cache: folder of these; null for one in each dataset's.
+        held_out_examples: see there; an answer takes seven passes through the model.
         loop: how it is trained.
         distillation: from a teacher, by logits; null for none.
     """
 
     policy: str
-    contract: str | None = None
-    datasets: tuple[str, ...] = ()
-    weights: tuple[float, ...] | None = None
     openvla: FineTuning = field(default_factory=FineTuning)
-    selection: Selection = field(default_factory=Selection)
-    columns: dict[str, str] = field(default_factory=dict)
-    held_out: float = 0.05
     held_out_examples: int = 64
-    is_cached: bool = True
-    cache: str | None = None
     loop: LoopConfig = field(default_factory=LoopConfig)
     distillation: Distillation | None = None
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.held_out < 1.0:
-            raise ValueError(f"held_out {self.held_out} isn't in [0, 1)")
-        if self.held_out_examples < 1:
-            raise ValueError(f"held_out_examples {self.held_out_examples} is below 1")
-        if self.weights is not None and self.datasets and len(self.weights) != len(self.datasets):
-            raise ValueError(f"{len(self.weights)} weights of {len(self.datasets)} datasets; give one for each")
