@@ -35,7 +35,15 @@ from vla_ros.policies.architectures.losses import (
     smoothness,
 )
 from vla_ros.policies.architectures.spec import ARCHITECTURES, ModelSpec
-from vla_ros.policies.architectures.vision import bilinear_targets, cell_centres, localisation_loss, soft_argmax
+from vla_ros.policies.architectures.vision import (
+    ImageEncoder,
+    Pyramid,
+    bilinear_targets,
+    cell_centres,
+    localisation_loss,
+    map_channels,
+    soft_argmax,
+)
 from vla_ros.training.step import train_step
 
 SPEC = ModelSpec(("base",), (16, 16), 2, 2, 4, ("red", "blue", "pick"), 3)
@@ -256,12 +264,14 @@ def test_localisation_loss_is_least_at_its_target():
         assert localisation_loss(best + 0.3 * normal(1, 1, 4, 4, seed=seed), xy, None) > least
 
 
-def test_flow_vla_learns_to_find_what_is_named():
+@pytest.mark.parametrize(("channels", "levels"), [((16, 16), 1), ((16, 16, 16), 2)])
+def test_flow_vla_learns_to_find_what_is_named(channels, levels):
     """Two squares, red and blue: with the auxiliary loss the first keypoint goes to the one that the words name."""
     torch.manual_seed(0)
     spec = ModelSpec(("base",), (16, 16), 1, 1, 2, ("red", "blue"), 2)
-    tiny = {"width": 32, "heads": 2, "mlp_width": 32, "layers": 1, "keypoints": 2, "draws": 1, "channels": (16, 16)}
-    network = FlowVla(spec, FlowVlaConfig(things=1, localisation_weight=1.0, **tiny))
+    tiny = {"width": 32, "heads": 2, "mlp_width": 32, "layers": 1, "keypoints": 2, "draws": 1}
+    settings = FlowVlaConfig(things=1, localisation_weight=1.0, channels=channels, levels=levels, **tiny)
+    network = FlowVla(spec, settings)
     optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(120):
@@ -277,6 +287,37 @@ def test_flow_vla_learns_to_find_what_is_named():
     assert float((distance < 0.15).float().mean()) > 0.85
     # Asked for the other one, it goes elsewhere.
     assert float(((other - batch.target_xy[:, 0, 0]).norm(dim=1) > 0.2).float().mean()) > 0.85
+
+
+@pytest.mark.parametrize("channels", [(8,), (8, 16), (8, 16, 24), (8, 16, 24, 32)])
+def test_pyramid_joins_all_maps_in_one_as_fine_as_the_finest(channels):
+    encoder = ImageEncoder(channels, 0)
+    # Odd sizes, which halves don't divide.
+    image = torch.rand(2, 3, 50, 70)
+    maps = encoder.maps(image)
+    assert tuple(found.shape[1] for found in maps) == map_channels(channels)
+    assert len({found.shape[2:] for found in maps}) == len(maps)
+    torch.testing.assert_close(encoder(image), maps[-1])
+    pyramid = Pyramid(map_channels(channels), 8)
+    joined = pyramid(maps)
+    assert joined.shape == (2, 8, *maps[0].shape[2:])
+    for index in range(len(maps)):
+        changed = [found + 1.0 if i == index else found for i, found in enumerate(maps)]
+        assert (pyramid(changed) - joined).abs().amax() > 1e-3
+
+
+def test_what_a_pyramid_knows_of_large_patches_is_where_they_are():
+    pyramid = Pyramid((1, 1), 1)
+    with torch.no_grad():
+        for side in pyramid.sides:
+            side.weight.fill_(1.0)
+            side.bias.zero_()
+        pyramid.mix.weight.zero_()
+        pyramid.mix.bias.zero_()
+        coarse = torch.tensor([[[[1.0, 0.0], [0.0, 2.0]]]])
+        joined = pyramid([torch.zeros(1, 1, 4, 4), coarse])
+    expected = [[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 2.0]]
+    assert joined[0, 0].tolist() == expected
 
 
 def test_flow_vla_is_small_with_two_cameras():
@@ -373,6 +414,7 @@ def test_spec_that_cant_be_is_refused(changes):
         ("bc", {"log_std_min": 3.0}), ("bc", {"smoothness_weight": -0.1}), ("bc", {"keypoints": 0}),
         ("diffusion", {"steps": 101}), ("diffusion", {"unet_kernel": 4}), ("diffusion", {"unet_channels": ()}),
         ("flow_vla", {"draws": 0}), ("flow_vla", {"prefix_steps": -1}), ("flow_vla", {"localisation_weight": -1.0}),
+        ("flow_vla", {"levels": 0}), ("flow_vla", {"levels": 3, "channels": (8, 8, 8)}),
     ],
 )  # fmt: skip
 def test_config_that_cant_be_is_refused(name, changes):

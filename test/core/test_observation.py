@@ -11,7 +11,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from vla_ros.config import build
-from vla_ros.contract import Contract, ImageSpec
+from vla_ros.contract import WHOLE, Contract, ImageSpec
 from vla_ros.errors import SensorError
 from vla_ros.geometry.cameras import camera_from_fov, project
 from vla_ros.geometry.se3 import invert, make_pose
@@ -44,10 +44,17 @@ def spot_centre(frame: CameraFrame) -> FloatArray:
 
 @pytest.mark.parametrize("flip", ["none", "half_turn"])
 @pytest.mark.parametrize("resize", ["squash", "pad", "crop"])
-@pytest.mark.parametrize("size", [(96, 96), (224, 224), (160, 60), (50, 100), (320, 240), (0, 0), (0, 120)])
+@pytest.mark.parametrize(
+    ("size", "region"),
+    [
+        *((size, WHOLE) for size in [(96, 96), (224, 224), (160, 60), (50, 100), (320, 240), (0, 0), (0, 120)]),
+        *((size, (0.15, 0.1, 0.675, 0.8)) for size in [(96, 96), (144, 96), (320, 240), (0, 0), (0, 120)]),
+        *((size, (0.2, 0.05, 0.8, 0.85)) for size in [(96, 96), (0, 0), (200, 0)]),
+    ],
+)
 @pytest.mark.parametrize("distortion", [(), (-0.2, 0.05, 0.03, -0.02, 0.0)])
 def test_a_point_is_seen_where_the_prepared_camera_projects_it(
-    flip: Any, resize: Any, size: tuple[int, int], distortion: tuple[float, ...]
+    flip: Any, resize: Any, size: tuple[int, int], region: Any, distortion: tuple[float, ...]
 ) -> None:
     ideal = camera_from_fov(320, 240, 0.8)
     K = ideal.K + np.array([[0.0, 0.0, 5.3], [0.0, 0.0, -3.7], [0.0, 0.0, 0.0]])
@@ -57,16 +64,33 @@ def test_a_point_is_seen_where_the_prepared_camera_projects_it(
     assert frame.T_base_cam is not None
     p_base = (frame.T_base_cam @ [*point_cam, 1.0])[:3]
 
-    spec = ImageSpec("base", *size, resize=resize, flip=flip)
+    spec = ImageSpec("base", *size, resize=resize, flip=flip, region_xywh=region)
     prepared = prepare_frame(frame, spec)
 
     assert prepared.camera is not None
     assert prepared.T_base_cam is not None
-    assert prepared.image.shape == (size[1] or 240, size[0] or 320, 3)
+    kept = (round(240 * region[3]), round(320 * region[2]))
+    assert prepared.image.shape == (size[1] or kept[0], size[0] or kept[1], 3)
     assert (prepared.camera.height, prepared.camera.width) == prepared.image.shape[:2]
     p_cam = (invert(prepared.T_base_cam) @ [*p_base, 1.0])[:3]
     # A fifth of a pixel: rounding to 8 bits and resampling move the spot's centre; a pixel's half or more is a mistake.
     np.testing.assert_allclose(project(prepared.camera, p_cam)[0], spot_centre(prepared), atol=0.2)
+
+
+def test_a_region_is_what_was_cut_out_by_hand_after_the_flip() -> None:
+    noise = CameraFrame(0, np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8))
+    spec = ImageSpec("base", 72, 48, flip="half_turn", region_xywh=(0.25, 0.5, 0.45, 0.4))
+    turned = noise.image[::-1, ::-1][120:216, 80:224]
+    expected = prepare_frame(CameraFrame(0, turned.copy()), ImageSpec("base", 72, 48)).image
+    np.testing.assert_array_equal(prepare_frame(noise, spec).image, expected)
+
+
+@pytest.mark.parametrize(
+    "region", [(0.0, 0.0, 1.1, 1.0), (-0.1, 0.0, 0.5, 0.5), (0.5, 0.5, 0.0, 0.5), (0, 0, np.nan, 1)]
+)
+def test_a_region_outside_of_the_image_is_refused(region: Any) -> None:
+    with pytest.raises(ValueError, match="region_xywh"):
+        ImageSpec("base", region_xywh=region)
 
 
 def test_pad_keeps_the_aspect_with_black_bars_and_crop_cuts() -> None:

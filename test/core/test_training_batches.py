@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 from example_datasets import CONTRACT, HEIGHT, WIDTH, make_episode, make_poses, pose_values, red_dot, write_dataset
 
 from vla_ros.actions.decode import anchored_poses, decode_tool_chunk
-from vla_ros.contract import ImageSpec
+from vla_ros.contract import WHOLE, ImageSpec
 from vla_ros.errors import ContractError, DatasetError
 from vla_ros.geometry import rotations, se3
 from vla_ros.observation.image import prepare_frame, prepare_points
@@ -225,9 +225,10 @@ def test_a_missing_or_damaged_video_is_named(tmp_path):
 @pytest.mark.parametrize("flip", ["none", "half_turn", "mirror"])
 @pytest.mark.parametrize("resize", ["squash", "pad", "crop"])
 @pytest.mark.parametrize(("width", "height"), [(96, 96), (128, 64), (0, 0)])
-def test_points_move_as_the_image_does(flip, resize, width, height):
+@pytest.mark.parametrize("region", [WHOLE, (0.15, 0.1, 0.7, 0.8)])
+def test_points_move_as_the_image_does(flip, resize, width, height, region):
     """A red dot is drawn, the image prepared, and the dot looked for."""
-    spec = ImageSpec("base", width, height, resize, "linear", flip)
+    spec = ImageSpec("base", width, height, resize, region, "linear", flip)
     for point in ((0.4, 0.3), (0.5, 0.6)):
         image = red_dot(*point)
         prepared = prepare_frame(CameraFrame(0, image), spec).image

@@ -16,11 +16,20 @@ from vla_ros.contract.contract import (
 )
 from vla_ros.contract.forms import ROTATION_WIDTH, RotationForm
 from vla_ros.contract.normalisation import Normalisation, NormalisationSpec
-from vla_ros.contract.observation import ImageSpec, ObservationSpec, StateItem, item_width, state_layout, state_width
+from vla_ros.contract.observation import (
+    WHOLE,
+    ImageSpec,
+    ObservationSpec,
+    StateItem,
+    item_width,
+    state_layout,
+    state_width,
+)
 from vla_ros.contract.rig import CameraMount, CameraSource, Rig, RigCamera, load_rig
 
 __all__ = [
     "ROTATION_WIDTH",
+    "WHOLE",
     "ActionSpec",
     "CameraMount",
     "CameraSource",

@@ -9,6 +9,12 @@ from typing import Literal
 
 from vla_ros.contract.forms import ROTATION_WIDTH, RotationForm
 
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+"""The region of an image that is all of it."""
+
+# Fractions that were written with a few decimals may sum to a little more than 1.
+_ROUNDING = 1e-3
+
 
 @dataclass(frozen=True)
 class ImageSpec:
@@ -19,6 +25,8 @@ class ImageSpec:
         width: pixels given to the policy; 0 keeps the camera's size.
         height: likewise.
         resize: `squash` ignores the aspect ratio, `pad` keeps it with black bars, `crop` keeps it and cuts the rest.
+        region_xywh: left, top, width and height of the part that is kept, of an image from (0, 0) to (1, 1), after the
+            flip: where the work is done, say, which a small image then shows larger.
         interpolation: OpenCV's name.
         flip: `half_turn` for data recorded upside down; `mirror` exchanges left and right, as in data that was recorded
             bottom row first and then turned; no camera sees like that, so it has no geometry.
@@ -32,6 +40,7 @@ class ImageSpec:
     width: int = 0
     height: int = 0
     resize: Literal["squash", "pad", "crop"] = "squash"
+    region_xywh: tuple[float, float, float, float] = WHOLE
     interpolation: Literal["area", "linear", "cubic", "lanczos"] = "area"
     flip: Literal["none", "half_turn", "mirror"] = "none"
     with_geometry: bool = False
@@ -41,6 +50,10 @@ class ImageSpec:
     def __post_init__(self) -> None:
         if self.width < 0 or self.height < 0:
             raise ValueError(f"size {self.width}x{self.height} is negative; 0 keeps the camera's")
+        x, y, width, height = self.region_xywh
+        # Also refuses NaN, with which every comparison is false.
+        if not (min(x, y) >= 0.0 and min(width, height) > 0.0 and max(x + width, y + height) <= 1.0 + _ROUNDING):
+            raise ValueError(f"region_xywh {list(self.region_xywh)} isn't a part of an image from (0, 0) to (1, 1)")
         if self.flip == "mirror" and self.with_geometry:
             raise ValueError("flip mirror with with_geometry: a mirrored image has no camera pose")
         if not 0 <= self.jpeg_quality <= 100:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from vla_ros.contract import ImageSpec, ObservationSpec
 from vla_ros.errors import SensorError
-from vla_ros.observation.image import black_frame, prepare_frame
+from vla_ros.observation.image import black_frame, prepare_frame, prepared_size
 from vla_ros.observation.state_vector import write_state
 from vla_ros.robots.state_buffer import state_between
 from vla_ros.types import CameraFrame, FloatArray, Observation, ObservedStamps, RobotState
@@ -134,7 +134,7 @@ def first_complete(reference_ns: Sequence[int], starts_ns: Iterable[int]) -> int
 def _prepare(frame: CameraFrame | None, spec: ImageSpec, parts: Ingredients, name: str) -> CameraFrame:
     if frame is None:
         height, width = parts.sizes[name]
-        return black_frame(parts.stamp_ns, spec.width or width, spec.height or height)
+        return black_frame(parts.stamp_ns, *prepared_size(spec, width, height))
     if spec.with_geometry and frame.camera is None:
         raise SensorError(
             f"camera {spec.camera} has no intrinsics; is its camera_info published? `vla-ros calibrate` makes one"

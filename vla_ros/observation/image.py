@@ -1,4 +1,4 @@
-"""From a camera's image to the one a policy's contract asks for: resize, flip, and the camera model along with it."""
+"""From a camera's image to the one a policy's contract asks for: flip, cut, resize, the camera model along with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from vla_ros.contract import ImageSpec
+from vla_ros.contract import WHOLE, ImageSpec
 from vla_ros.errors import SensorError
 from vla_ros.geometry.cameras import crop_and_resize
 from vla_ros.geometry.se3 import make_pose
@@ -30,7 +30,7 @@ def prepare_frame(frame: CameraFrame, spec: ImageSpec) -> CameraFrame:
     model and pose project it; a half turn therefore turns the optical frame, too, and a mirrored image has neither.
     """
     height, width = frame.image.shape[:2]
-    wanted_width, wanted_height = spec.width or width, spec.height or height
+    wanted_width, wanted_height = prepared_size(spec, width, height)
     image, camera, T_base_cam = frame.image, frame.camera, frame.T_base_cam
     if spec.flip == "half_turn":
         image = np.ascontiguousarray(image[::-1, ::-1])
@@ -40,9 +40,23 @@ def prepare_frame(frame: CameraFrame, spec: ImageSpec) -> CameraFrame:
         image, camera, T_base_cam = np.ascontiguousarray(image[:, ::-1]), None, None
     if spec.jpeg_quality:
         image = _through_jpeg(image, spec.jpeg_quality)
-    if (wanted_width, wanted_height) != (width, height):
+    if (wanted_width, wanted_height) != (width, height) or spec.region_xywh != WHOLE:
         image, camera = _resize(image, camera, spec, wanted_width, wanted_height)
     return replace(frame, image=image, camera=camera, T_base_cam=T_base_cam)
+
+
+def prepared_size(spec: ImageSpec, width: int, height: int) -> tuple[int, int]:
+    """Width and height of what `prepare_frame` makes of an image of this size, pixels."""
+    _, _, region_width, region_height = _region(spec, width, height)
+    return spec.width or region_width, spec.height or region_height
+
+
+def _region(spec: ImageSpec, width: int, height: int) -> Box:
+    """The part of an image that the contract keeps, in whole pixels, at least one."""
+    x, y, region_width, region_height = spec.region_xywh
+    left, top = min(round(x * width), width - 1), min(round(y * height), height - 1)
+    right, bottom = min(round((x + region_width) * width), width), min(round((y + region_height) * height), height)
+    return left, top, max(1, right - left), max(1, bottom - top)
 
 
 def black_frame(stamp_ns: int, width: int, height: int) -> CameraFrame:
@@ -77,7 +91,7 @@ def prepare_points(points: FloatArray, spec: ImageSpec, width: int, height: int)
         points = 1.0 - points
     elif spec.flip == "mirror":
         points = np.stack([1.0 - points[..., 0], points[..., 1]], axis=-1)
-    wanted = np.array([spec.width or width, spec.height or height])
+    wanted = np.array(prepared_size(spec, width, height))
     (x, y, *cut), (left, top, *inner) = _placement(spec, width, height, *wanted.tolist())
     in_cut = (points * (width, height) - (x, y)) / cut
     return np.asarray((in_cut * inner + (left, top)) / wanted)
@@ -85,14 +99,15 @@ def prepare_points(points: FloatArray, spec: ImageSpec, width: int, height: int)
 
 def _placement(spec: ImageSpec, source_width: int, source_height: int, width: int, height: int) -> tuple[Box, Box]:
     """Which part (x, y, width, height) of the source is shown, and where in the result."""
-    cut_width, cut_height, inner_width, inner_height = source_width, source_height, width, height
+    region_x, region_y, region_width, region_height = _region(spec, source_width, source_height)
+    cut_width, cut_height, inner_width, inner_height = region_width, region_height, width, height
     if spec.resize == "crop":
-        scale = max(width / source_width, height / source_height)
+        scale = max(width / region_width, height / region_height)
         cut_width, cut_height = round(width / scale), round(height / scale)
     elif spec.resize == "pad":
-        scale = min(width / source_width, height / source_height)
-        inner_width, inner_height = max(1, round(source_width * scale)), max(1, round(source_height * scale))
-    x, y = (source_width - cut_width) // 2, (source_height - cut_height) // 2
+        scale = min(width / region_width, height / region_height)
+        inner_width, inner_height = max(1, round(region_width * scale)), max(1, round(region_height * scale))
+    x, y = region_x + (region_width - cut_width) // 2, region_y + (region_height - cut_height) // 2
     left, top = (width - inner_width) // 2, (height - inner_height) // 2
     return (x, y, cut_width, cut_height), (left, top, inner_width, inner_height)
 

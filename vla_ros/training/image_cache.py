@@ -20,7 +20,7 @@ import numpy as np
 from vla_ros.contract import ImageSpec, canonical_hash
 from vla_ros.errors import DatasetError, MissingDependencyError
 from vla_ros.files import flush_to_disk, whole_file
-from vla_ros.observation.image import prepare_frame
+from vla_ros.observation.image import prepare_frame, prepared_size
 from vla_ros.recording.dataset import Dataset, ImageColumn
 from vla_ros.recording.opening import open_any
 from vla_ros.training.fitting import Fit
@@ -59,7 +59,8 @@ class _Wanted:
 
     @property
     def size(self) -> tuple[int, int]:
-        return self.spec.height or self.column.height, self.spec.width or self.column.width
+        width, height = prepared_size(self.spec, self.column.width, self.column.height)
+        return height, width
 
 
 def prepare_images(

@@ -35,7 +35,13 @@ from vla_ros.policies.architectures.layers import (
 )
 from vla_ros.policies.architectures.losses import flow_error
 from vla_ros.policies.architectures.spec import ModelSpec
-from vla_ros.policies.architectures.vision import ImageEncoder, check_channels, localisation_loss, soft_argmax
+from vla_ros.policies.architectures.vision import (
+    ImageEncoder,
+    check_channels,
+    localisation_loss,
+    map_channels,
+    soft_argmax,
+)
 from vla_ros.policies.representations.flow_matching import integrate, sample_times
 from vla_ros.policies.representations.prefix import (
     conditioned_on_prefix,
@@ -63,6 +69,8 @@ class FlowVlaConfig:
         localisation_weight: of the auxiliary loss on the first keypoints, where `Batch.target_xy` says it.
         pose_weight: of the auxiliary loss on the relative poses, where `Batch.target_pose` says it.
         channels: of every camera's convolution net; each stage halves the image.
+        levels: sizes of its maps, the coarsest first, that are joined into the one in which keypoints are looked for;
+            with each that one is twice as fine.
     """
 
     width: int = 128
@@ -78,6 +86,7 @@ class FlowVlaConfig:
     localisation_weight: float = 0.5
     pose_weight: float = 0.5
     channels: tuple[int, ...] = (32, 64, 64)
+    levels: int = 1
 
     def __post_init__(self) -> None:
         check_attention(self.width, self.heads)
@@ -90,7 +99,10 @@ class FlowVlaConfig:
             target_pose_width=self.target_pose_width,
             draws=self.draws,
             steps=self.steps,
+            levels=self.levels,
         )
+        if self.levels > len(map_channels(self.channels)):
+            raise ValueError(f"levels {self.levels} are more than the maps of channels {self.channels}")
         if self.things > self.keypoints:
             raise ValueError(f"things {self.things} are more than keypoints {self.keypoints}")
         for name in ("prefix_steps", "localisation_weight", "pose_weight"):
@@ -171,7 +183,7 @@ class _ContextEncoder(nn.Module):
         self.instruction = (
             InstructionEncoder(spec, width, config.heads) if spec.takes_language else _SameQuestion(width)
         )
-        self.cameras = nn.ModuleList(ImageEncoder(config.channels, width) for _ in spec.images)
+        self.cameras = nn.ModuleList(ImageEncoder(config.channels, width, config.levels) for _ in spec.images)
         self.from_map = nn.ModuleList(nn.Conv2d(config.channels[-1], width, 1) for _ in spec.images)
         self.to_queries = nn.ModuleList(nn.Linear(width, config.keypoints * width) for _ in spec.images)
         self.from_keypoint = nn.Linear(width + 2, width)

@@ -44,16 +44,48 @@ class FilmBlock(nn.Module):
         return F.relu(y + self.shortcut(x))
 
 
+def map_channels(channels: tuple[int, ...]) -> tuple[int, ...]:
+    """Channels of what `ImageEncoder.maps` gives."""
+    return (*channels[1:-1], channels[-1])
+
+
+class Pyramid(nn.Module):
+    """Joins maps of an image, each half the size of the one before it, into one of the first one's size.
+
+    What is known of large patches is added, enlarged, to what is known of small ones, so that a thing's place is told
+    as exactly as in the finest map, and what it is as well as in the coarsest one.
+
+    Source: Lin et al. 2017, arXiv 1612.03144, section 3.
+
+    Args:
+        channels: of the maps.
+        width: of the result.
+    """
+
+    def __init__(self, channels: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.sides = nn.ModuleList(nn.Conv2d(count, width, 1) for count in channels)
+        self.mix = nn.Conv2d(width, width, 3, 1, 1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        joined = self.sides[-1](maps[-1])
+        for side, finer in zip(reversed(self.sides[:-1]), reversed(maps[:-1]), strict=True):
+            joined = side(finer) + F.interpolate(joined, size=finer.shape[2:], mode="nearest")
+        return joined + F.relu(self.mix(joined))
+
+
 class ImageEncoder(nn.Module):
     """(B, 3, h, w) in [0, 1] to (B, channels[-1], h', w'); every stage halves the size.
 
     Args:
         channels: of the stages.
         condition_width: width of the vector that steers it, 0 for none.
+        levels: sizes of its maps, the coarsest first, that are joined; with each the result is twice as fine.
     """
 
-    def __init__(self, channels: tuple[int, ...], condition_width: int) -> None:
+    def __init__(self, channels: tuple[int, ...], condition_width: int, levels: int = 1) -> None:
         super().__init__()
+        self.levels = levels
         self.stem = nn.Conv2d(3, channels[0], 5, 2, 2)
         pairs = zip(channels, (*channels[1:], channels[-1]), strict=True)
         # The last block keeps the size, so that even a single stage has one.
@@ -62,12 +94,22 @@ class ImageEncoder(nn.Module):
             FilmBlock(before, after, stride, condition_width)
             for (before, after), stride in zip(pairs, strides, strict=True)
         )
+        self.pyramid = Pyramid(map_channels(channels)[-levels:], channels[-1]) if levels > 1 else None
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
+        maps = self.maps(image, condition)
+        return maps[-1] if self.pyramid is None else self.pyramid(maps[-self.levels :])
+
+    def maps(self, image: Tensor, condition: Tensor | None = None) -> list[Tensor]:
+        """(B, channels, h, w) of every size on the way, each half of the one before it."""
         x = F.relu(self.stem(2.0 * image - 1.0))
+        found: list[Tensor] = []
         for block in self.blocks:
             x = block(x, condition)
-        return x
+            if found and found[-1].shape[2:] == x.shape[2:]:
+                found.pop()
+            found.append(x)
+        return found
 
 
 def cell_centres(height: int, width: int, like: Tensor) -> Tensor:
