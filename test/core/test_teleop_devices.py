@@ -294,13 +294,13 @@ steps:
   - {duration_s: 0.5, release: true, commands: [success]}
 """
     loaded = script.load_script(write_script(tmp_path, text), CONFIG)
-    state, said = script.step(loaded, script.ScriptState(), 0.0, hand(0.5), CONFIG)
+    state, said = script.step(loaded, script.ScriptState(), 0.0, hand(0.5), False, CONFIG)
     assert not said.is_held  # the dead-man switch has to be seen released
     commands: list[str] = []
     at: dict[float, OperatorInput] = {}
     for tick in range(1, 400):
         now_s = tick * 0.01
-        state, said = script.step(loaded, state, now_s, hand(0.6), CONFIG)
+        state, said = script.step(loaded, state, now_s, hand(0.6), True, CONFIG)
         commands += said.commands
         at[round(now_s, 2)] = said
     np.testing.assert_allclose(at[0.5].sticks, [0.1 / 0.25, 0, 0, 0, 0, 0.5])
@@ -314,6 +314,27 @@ steps:
     assert not at[3.2].is_held
     assert commands == ["start", "success", "quit"]
     assert state.is_over
+
+
+def test_script_begins_when_the_arm_is_led_and_holds_the_tool_until_then(tmp_path: Path) -> None:
+    loaded = script.load_script(
+        write_script(tmp_path, "steps:\n  - {duration_s: 1.0, move: [0.1, 0, 0, 0, 0, 0]}"), CONFIG
+    )
+    state, said = script.step(loaded, script.ScriptState(), 0.0, hand(0.5), False, CONFIG)
+    for now_s in (0.1, 1.5, 3.0):
+        state, said = script.step(loaded, state, now_s, hand(0.5), False, CONFIG)
+        assert said.is_held
+        assert said.T_base_wanted is None
+        assert not said.sticks.any()
+    state, said = script.step(loaded, state, 4.0, hand(0.5), True, CONFIG)
+    state, said = script.step(loaded, state, 4.5, hand(0.5), False, CONFIG)  # a moment's silence changes nothing
+    assert said.T_base_wanted is not None
+    np.testing.assert_allclose(said.T_base_wanted[:3, 3], [0.55, 0.0, 0.0], atol=1e-9)
+    # A script that begins by letting go waits for nobody.
+    waits = script.load_script(write_script(tmp_path, "steps:\n  - {duration_s: 1.0, release: true}"), CONFIG)
+    state, _ = script.step(waits, script.ScriptState(), 0.0, hand(0.5), False, CONFIG)
+    state, said = script.step(waits, state, 0.1, hand(0.5), False, CONFIG)
+    assert (state.index, said.is_held) == (0, False)
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,13 @@ from vla_ros.types import FloatArray
 class Device(Protocol):
     """What an operator leads the tool by."""
 
-    def read(self, now_s: float, T_base_led: FloatArray | None) -> OperatorInput:
+    def read(self, now_s: float, T_base_led: FloatArray | None, is_heard: bool) -> OperatorInput:
         """What is said now.
 
         Args:
             now_s: on the monotonic clock.
             T_base_led: (4, 4) where the tool is led to, None while unknown.
+            is_heard: whether the filter says that the arm is led from here.
         """
 
     def close(self) -> None:
@@ -56,7 +57,7 @@ class Keyboard:
         self._config, self._terminal = config.keyboard, Terminal(mend)
         self._state = keyboard.KeyboardState()
 
-    def read(self, now_s: float, T_base_led: FloatArray | None) -> OperatorInput:
+    def read(self, now_s: float, T_base_led: FloatArray | None, is_heard: bool) -> OperatorInput:
         """See Device. Whoever closes the terminal quits."""
         try:
             keys = self._terminal.take()
@@ -110,7 +111,7 @@ class Joystick:
         self._state, commands = joystick.take(self._state, axes, buttons, self._clock(), self._mapping)
         self._commands += commands
 
-    def read(self, now_s: float, T_base_led: FloatArray | None) -> OperatorInput:
+    def read(self, now_s: float, T_base_led: FloatArray | None, is_heard: bool) -> OperatorInput:
         """See Device."""
         commands, self._commands = self._commands, ()
         return joystick.read(
@@ -156,14 +157,14 @@ class SpaceMouseHid(Joystick):
         self._scale = mouse.full_scale * FULL_SCALE
         self.take([0.0] * 6, [0] * 16)  # It says nothing until it is touched.
 
-    def read(self, now_s: float, T_base_led: FloatArray | None) -> OperatorInput:
+    def read(self, now_s: float, T_base_led: FloatArray | None, is_heard: bool) -> OperatorInput:
         """See Device."""
         try:
             for state in self._reader.take():
                 self.take(list(state.axes(self._scale)), list(state.button_list()))
         except SensorError as error:
             return OperatorInput(problem=str(error))
-        return super().read(now_s, T_base_led)
+        return super().read(now_s, T_base_led, is_heard)
 
     def close(self) -> None:
         """See Device."""
@@ -207,7 +208,7 @@ class PoseStream:
         """What the parameter says."""
         self._state = pose_stream.take_clutch(self._state, is_clutched, None)
 
-    def read(self, now_s: float, T_base_led: FloatArray | None) -> OperatorInput:
+    def read(self, now_s: float, T_base_led: FloatArray | None, is_heard: bool) -> OperatorInput:
         """See Device."""
         said = pose_stream.read(self._state, now_s, self._config, "teleop/pose")
         return said if self._opening is None else replace(said, lever=self._opening)
@@ -217,7 +218,7 @@ class PoseStream:
 
 
 class Scripted:
-    """A script, from the moment at which the arm can be led."""
+    """A script, from the moment at which the arm is led."""
 
     def __init__(self, config: TeleopConfig, path: str) -> None:
         if not path:
@@ -225,11 +226,11 @@ class Scripted:
         self._config, self._script = config, script.load_script(Path(path).expanduser(), config)
         self._state = script.ScriptState()
 
-    def read(self, now_s: float, T_base_led: FloatArray | None) -> OperatorInput:
+    def read(self, now_s: float, T_base_led: FloatArray | None, is_heard: bool) -> OperatorInput:
         """See Device."""
         if T_base_led is None:
             return OperatorInput()
-        self._state, said = script.step(self._script, self._state, now_s, T_base_led, self._config)
+        self._state, said = script.step(self._script, self._state, now_s, T_base_led, is_heard, self._config)
         return said
 
     def close(self) -> None:

@@ -149,7 +149,7 @@ class TeleopNode(Node):
         arm = self._look(stamp_ns)
         is_ready = arm is not None and not arm.problem
         led = self._teleoperator.led(self._state, arm, stamp_ns) if arm is not None and is_ready else None
-        said = self._device.read(time.monotonic(), led)
+        said = self._device.read(time.monotonic(), led, self._who == TELEOP)
         self._step(said, arm, stamp_ns)
         for command in said.commands:
             if command in SERVICES:
@@ -195,6 +195,9 @@ class TeleopNode(Node):
             )
         if self._chunks.get_subscription_count() == 0:
             return f"nobody hears {self._chunks.topic_name}; is the stack running, in this ROS_DOMAIN_ID?"
+        if not self._verdict:
+            # A recorder may hear what the filter doesn't yet: finding each other takes seconds at times.
+            return "no safety/verdict yet; is safety_node running?"
         return self._rivals or self._reason
 
     def _ask(self, command: str) -> None:

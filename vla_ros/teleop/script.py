@@ -118,7 +118,7 @@ class ScriptState:
 
 
 def step(
-    script: Script, state: ScriptState, now_s: float, T_base_led: FloatArray, config: TeleopConfig
+    script: Script, state: ScriptState, now_s: float, T_base_led: FloatArray, is_heard: bool, config: TeleopConfig
 ) -> tuple[ScriptState, OperatorInput]:
     """What the script says now.
 
@@ -127,10 +127,14 @@ def step(
         state: after the step before.
         now_s: on a steady clock.
         T_base_led: (4, 4) where the tool is led to, for steps that begin now.
+        is_heard: whether the arm is led from here. Until it is, the tool is held where it is: ROS may need seconds to
+            bring the first chunk to the filter, and a script's beginning would be lost.
         config: what is full speed.
     """
     if state.is_over or state.index < -1:
         return replace(state, index=max(state.index, -1)), OperatorInput()
+    if state.index < 0 and not is_heard and not script.steps[0].release:
+        return state, OperatorInput(is_held=True, speed=1.0)
     commands: tuple[str, ...] = ()
     count = len(script.steps) * script.repeat
     ends_s = state.begun_s + script.steps[state.index % len(script.steps)].duration_s
