@@ -302,6 +302,21 @@ def test_processes_take_turns_in_the_order_and_a_fault_in_a_batch_is_told():
             next(other)
 
 
+def test_batches_are_made_on_one_core_and_the_network_keeps_its_own():
+    class Cores(DrawnBatches):
+        def batch(self, step, size):
+            return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with Loader(Cores(), 2) as loader:
+            assert [next(loader) for _ in range(3)] == [1, 1, 1]
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_two_processes_learn_as_one_with_twice_the_batch(tmp_path):
     train(tmp_path / "one", dataclasses.replace(LOOP, steps=6))
     with socket.socket() as free:

@@ -6,6 +6,8 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import torch
+
 from vla_ros.training.learner import Batches
 
 
@@ -26,7 +28,8 @@ class Loader:
     ) -> None:
         self._batches, self._size = batches, size
         self._next, self._process, self._processes = first_step, process, processes
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        # One core for the batches: more would fight with the network over the same ones.
+        self._thread = ThreadPoolExecutor(1, "batches", torch.set_num_threads, (1,))
         self._coming: deque[Future[Any]] = deque()
         self._ahead = ahead
 

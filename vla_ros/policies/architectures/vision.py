@@ -102,7 +102,8 @@ class ImageEncoder(nn.Module):
 
     def maps(self, image: Tensor, condition: Tensor | None = None) -> list[Tensor]:
         """(B, channels, h, w) of every size on the way, each half of the one before it."""
-        x = F.relu(self.stem(2.0 * image - 1.0))
+        # Channels last is what convolutions on a CPU are fast with.
+        x = F.relu(self.stem((2.0 * image - 1.0).contiguous(memory_format=torch.channels_last)))
         found: list[Tensor] = []
         for block in self.blocks:
             x = block(x, condition)
