@@ -145,6 +145,12 @@ def test_velocity_is_carried_out_until_the_watchdog_stops_it(world: World) -> No
     assert world.robot_state(0).positions[0] - state.positions[0] == pytest.approx(0.03, abs=0.01)
 
 
+def test_velocity_without_a_watchdog_runs_on(world: World) -> None:
+    world.set_joint_velocities(np.array([0.3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]), None)
+    world.step(1000)
+    assert world.robot_state(0).velocities[0] == pytest.approx(0.3, abs=0.01)
+
+
 def test_velocity_past_a_limit_is_refused(world: World) -> None:
     with pytest.raises(LimitExceededError, match="panda_joint1"):
         world.set_joint_velocities(np.array([2.3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]), 0.1)

@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vla_ros.commands.progress import Progress
-from vla_ros.commands.stopping import stop_signals
+from vla_ros.commands.progress import Progress, tell_stop
 from vla_ros.config import build, load_yaml, plain
 from vla_ros.policies.packages import packages_for
+from vla_ros.stopping import stop_signals
 
 _EPILOG = """\
 Episodes have to be labelled success or failure, some of each. The critic learns how far each frame is from success;
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     change_settings(settings, args.changes)
     progress = Progress()
     learner, batches, config = prepare_critic(build(CriticRun, settings, str(file or "critic")), args.dataset, progress)
-    with stop_signals() as should_stop:
+    with stop_signals(tell_stop) as should_stop:
         report = Trainer(
             learner,
             batches,

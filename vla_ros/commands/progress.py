@@ -47,3 +47,8 @@ class Progress:
         if self._is_terminal and self._shown >= 0:
             print(file=sys.stderr)
         self._shown = -1
+
+
+def tell_stop(signal_name: str) -> None:
+    """Says that a training was told to end, and how it will."""
+    print(f"\n{signal_name}: ending with a checkpoint; once more to end at once", file=sys.stderr)

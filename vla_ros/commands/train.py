@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.commands.progress import Progress
-from vla_ros.commands.stopping import stop_signals
+from vla_ros.commands.progress import Progress, tell_stop
 from vla_ros.config import config_names
 from vla_ros.errors import ConfigError, MissingDependencyError, VlaRosError
 from vla_ros.policies.packages import packages_for
+from vla_ros.stopping import stop_signals
 
 if TYPE_CHECKING:
     from vla_ros.training.outcome import TrainingReport
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     if is_main:
         print(recipe.summary, file=sys.stderr)
         _check_tensorboard()
-    with stop_signals() as should_stop:
+    with stop_signals(tell_stop) as should_stop:
         trainer = Trainer(
             recipe.learner,
             recipe.batches,

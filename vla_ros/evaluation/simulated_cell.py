@@ -21,8 +21,6 @@ START_NS = 1_000_000_000
 """Time at which every episode's cell is set up; there is no other clock."""
 
 _NS = 1e-9
-# Without a watchdog in the robot's YAML: as the forward controllers of ros2_control, velocity runs on.
-_FOREVER_S = 1e9
 
 
 class SimulatedCell:
@@ -98,8 +96,7 @@ class SimulatedCell:
             desired = DesiredState(content.positions, content.velocities, content.accelerations)
             self.world.set_joint_trajectory(times_s, desired)
         elif self._command.interface == "velocity":
-            watchdog_s = self._command.velocity_watchdog_s
-            self.world.set_joint_velocities(np.asarray(content), _FOREVER_S if watchdog_s is None else watchdog_s)
+            self.world.set_joint_velocities(np.asarray(content), self._command.velocity_watchdog_s)
         elif self._command.interface == "cartesian":
             self.world.set_tool_command(np.asarray(content))
         else:

@@ -11,6 +11,7 @@ import numpy as np
 from vla_ros.generation.behaviours import BEHAVIOURS, BOWL_RIM_M
 from vla_ros.generation.moment import HALF_M, MISSED, Aim, Moment, tool_down
 from vla_ros.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
+from vla_ros.geometry.se3 import invert
 from vla_ros.instruction import Instruction
 from vla_ros.robots.config import GripperConfig
 from vla_ros.types import FloatArray, ToolChunk
@@ -101,7 +102,7 @@ class Expert:
         else:
             opening = min(1.0, opening + self._finger_step)
         if moment.is_held(name):
-            T_tcp_object = _inverse(moment.T_base_tcp) @ objects[name]
+            T_tcp_object = invert(moment.T_base_tcp) @ objects[name]
             objects = {**objects, name: T_base_tcp @ T_tcp_object}
         elif self.instruction.verb == "push" and self._is_pushing(moment, aim):
             moved = objects[name].copy()
@@ -137,10 +138,3 @@ def _nearer(value: FloatArray, wanted: FloatArray, most: float) -> FloatArray:
     change = wanted - value
     size = float(np.linalg.norm(change))
     return np.asarray(wanted if size <= most else value + change * (most / size))
-
-
-def _inverse(T: FloatArray) -> FloatArray:
-    inverse = np.eye(4)
-    inverse[:3, :3] = T[:3, :3].T
-    inverse[:3, 3] = -T[:3, :3].T @ T[:3, 3]
-    return inverse

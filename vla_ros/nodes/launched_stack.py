@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from vla_ros.config import package_share
@@ -18,6 +15,7 @@ from vla_ros.launching.environment import defaults_without_ros
 from vla_ros.launching.resolve import resolve
 from vla_ros.launching.supervisor import Supervisor
 from vla_ros.robots.model import RobotModel
+from vla_ros.stopping import stop_signals
 from vla_ros.types import ImageArray
 
 if TYPE_CHECKING:
@@ -59,7 +57,8 @@ def launched_stack(
     from vla_ros.nodes.rollout import RolloutClient
 
     with ExitStack() as stack:
-        check_interrupt = stack.enter_context(_interrupts())
+        # Python's own KeyboardInterrupt would come out of rclpy as another error.
+        is_wished = stack.enter_context(stop_signals())
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         client = RolloutClient(model, rig, source, on_frame)
@@ -70,37 +69,14 @@ def launched_stack(
         stack.enter_context(supervisor)
 
         def alive() -> None:
-            check_interrupt()
+            if is_wished():
+                raise KeyboardInterrupt
             death = supervisor.poll()
             if death is not None:
                 raise VlaRosError(f"{death}{_last_line(logs_dir / f'{death.label}.log')}")
 
         client.wait_until_ready(_START_TIMEOUT_S, alive)
         yield client, alive
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], None]]:
-    """Ctrl-C and SIGTERM as what a call raises: in rclpy it would come out as another error. A second is at once."""
-    wished = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if wished.is_set():
-            raise KeyboardInterrupt
-        wished.set()
-
-    def check() -> None:
-        if wished.is_set():
-            raise KeyboardInterrupt
-
-    is_main = threading.current_thread() is threading.main_thread()
-    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, on_signal) for number in numbers if is_main}
-    try:
-        yield check
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _last_line(log: Path) -> str:

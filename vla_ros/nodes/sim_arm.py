@@ -19,8 +19,6 @@ from vla_ros.robots.config import CommandConfig, RobotConfig
 from vla_ros.sim.trajectory import DesiredState
 from vla_ros.sim.world import World
 
-# Without a watchdog in the robot's YAML: as the forward controllers of ros2_control, velocity runs on.
-_FOREVER_S = 1e9
 # What rounding of times in ns may make is a thousand times less.
 _JUMP_RAD = 1e-6
 
@@ -72,8 +70,7 @@ class SimArm:
         self._world.set_joint_command(np.array(message.data))
 
     def _take_velocities(self, message: Float64MultiArray, _now_ns: int) -> None:
-        watchdog_s = self._config.velocity_watchdog_s
-        self._world.set_joint_velocities(np.array(message.data), _FOREVER_S if watchdog_s is None else watchdog_s)
+        self._world.set_joint_velocities(np.array(message.data), self._config.velocity_watchdog_s)
 
     def _take_trajectory(self, message: JointTrajectory, now_ns: int) -> None:
         times_ns, positions, velocities, accelerations = from_trajectory_message(message, self._robot.joint_names)

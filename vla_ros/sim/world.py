@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import mujoco
@@ -160,14 +161,16 @@ class World:
         self._tool.reset()
         self._arm.set_command(positions)
 
-    def set_joint_velocities(self, velocities: FloatArray, timeout_s: float) -> None:
+    def set_joint_velocities(self, velocities: FloatArray, timeout_s: float | None) -> None:
         """Commands the arm: (n,) rad/s, until the next command, or for so long if none comes.
+
+        Without a timeout the arm moves on, as with the forward controllers of ros2_control.
 
         Raises:
             ConfigError, LimitExceededError: as `ArmServo.set_velocities`; the command in force stays.
         """
         self._tool.reset()
-        self._arm.set_velocities(velocities, self.time_s + timeout_s)
+        self._arm.set_velocities(velocities, math.inf if timeout_s is None else self.time_s + timeout_s)
 
     def set_joint_trajectory(self, times_s: list[float], points: DesiredState) -> float:
         """Commands the arm: a trajectory that replaces the one in force; none of its points, and the arm holds.
