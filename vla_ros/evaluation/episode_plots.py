@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vla_ros.errors import MissingDependencyError
+from vla_ros.evaluation.drawing import figure_file
 from vla_ros.evaluation.plots import JOINT_COLOURS, STATE_COLOURS, UNKNOWN_STATE_COLOUR
-from vla_ros.files import whole_file
 from vla_ros.geometry import rotations
 from vla_ros.recording.recorded import RecordedEpisode, Series
 from vla_ros.robots.model import RobotModel
@@ -47,22 +46,22 @@ def plot_episode(episode: RecordedEpisode, model: RobotModel, path: Path, start_
     Raises:
         MissingDependencyError: without matplotlib.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "plots", "python -m pip install matplotlib") from error
+    with figure_file(path, 12.0, 11.0) as figure:
+        _draw_episode(figure, episode, model, start_ns, duration_s)
 
-    figure = Figure(figsize=(12.0, 11.0))
-    FigureCanvasSVG(figure)
+
+def _draw_episode(figure: Any, episode: RecordedEpisode, model: RobotModel, start_ns: int, duration_s: float) -> None:
     axes = figure.subplots(5, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2, 3, 1.2, 1.6]})
     kinds = _kinds(episode, model)
     _draw(axes[0], {kind: Series(s.stamps_ns, s.values[:, :3]) for kind, s in kinds.items()}, "xyz", _AXES, start_ns)
     axes[0].set_ylabel("tcp in base, m")
     _draw(axes[1], {kind: Series(s.stamps_ns, s.values[:, 3:]) for kind, s in kinds.items()}, "xyz", _AXES, start_ns)
     axes[1].set_ylabel("turned by, degrees")
-    joints = {"command": episode.joint_commands, "measured": episode.joint_positions, "target": episode.joint_targets}
+    joints = {
+        "command": episode.joint_commands,
+        "measured": episode.joint_positions,
+        "target": episode.joint_targets,
+    }
     _draw(axes[2], {k: _thin(s) for k, s in joints.items()}, model.names, JOINT_COLOURS, start_ns)
     axes[2].set_ylabel("joints, rad")
     _draw_gripper(axes[3], episode, start_ns)
@@ -79,9 +78,6 @@ def plot_episode(episode: RecordedEpisode, model: RobotModel, path: Path, start_
     axes[-1].set_xlim(0.0, max(duration_s, 1e-3))
     axes[-1].set_xlabel("time since the start of the episode, s")
     figure.subplots_adjust(left=LEFT, right=RIGHT, top=0.985, bottom=0.05, hspace=0.12)
-    # The same episode makes the same file.
-    with rc_context({"svg.hashsalt": "vla_ros"}), whole_file(path) as partial:
-        figure.savefig(partial, format="svg", metadata={"Date": None})
 
 
 def interventions(episode: RecordedEpisode, start_ns: int, duration_s: float) -> list[Span]:

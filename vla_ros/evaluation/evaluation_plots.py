@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vla_ros.errors import MissingDependencyError
+from vla_ros.evaluation.drawing import figure_file
 from vla_ros.evaluation.evaluation_summary import by_suite, compare
 from vla_ros.evaluation.figures import EpisodeFigures
 from vla_ros.evaluation.metrics import wilson_interval
 from vla_ros.evaluation.plots import JOINT_COLOURS
-from vla_ros.files import whole_file
 
 _PAIRED_COLOURS = ("#228833", "#4477AA", "#EE6677", "#BBBBBB")
 
@@ -26,23 +25,13 @@ def plot_evaluation(results: Mapping[str, Sequence[EpisodeFigures]], path: Path)
     Raises:
         MissingDependencyError: without matplotlib.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "plots", "python -m pip install matplotlib") from error
-    figure = Figure(figsize=(11.0, 3.6 if len(results) < 2 else 6.8))
-    FigureCanvasSVG(figure)
-    rows = 1 if len(results) < 2 else 2
-    grid = figure.add_gridspec(rows, 2, left=0.075, right=0.98, top=0.93, bottom=0.09, wspace=0.18, hspace=0.4)
-    _draw_success(figure.add_subplot(grid[0, 0]), results)
-    _draw_times(figure.add_subplot(grid[0, 1]), results)
-    if rows == 2:
-        _draw_pairs(figure.add_subplot(grid[1, :]), *list(results.items())[:2])
-    # Without a date and with a fixed salt, the same figures are the same file.
-    with whole_file(path) as partial, rc_context({"svg.hashsalt": "vla_ros"}):
-        figure.savefig(partial, format="svg", metadata={"Date": None})
+    with figure_file(path, 11.0, 3.6 if len(results) < 2 else 6.8) as figure:
+        rows = 1 if len(results) < 2 else 2
+        grid = figure.add_gridspec(rows, 2, left=0.075, right=0.98, top=0.93, bottom=0.09, wspace=0.18, hspace=0.4)
+        _draw_success(figure.add_subplot(grid[0, 0]), results)
+        _draw_times(figure.add_subplot(grid[0, 1]), results)
+        if rows == 2:
+            _draw_pairs(figure.add_subplot(grid[1, :]), *list(results.items())[:2])
 
 
 def _draw_success(axis: Any, results: Mapping[str, Sequence[EpisodeFigures]]) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from vla_ros.actions.decode import anchored_poses, decode_joint_chunk, decode_tool_chunk
 from vla_ros.contract import Contract
-from vla_ros.errors import InstructionError, MissingDependencyError, RecordingError, SensorError
+from vla_ros.errors import InstructionError, RecordingError, SensorError
+from vla_ros.evaluation.drawing import figure_file
 from vla_ros.evaluation.plots import JOINT_COLOURS
-from vla_ros.files import whole_file
 from vla_ros.geometry.rotations import matrix_to_rotvec
 from vla_ros.policies.base import InferenceContext, Policy
 from vla_ros.policies.registry import PolicyConfig
@@ -141,41 +141,32 @@ def plot_open_loop(result: OpenLoop, title: str, path: Path) -> None:
     Raises:
         MissingDependencyError: without matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "plots", "python -m pip install matplotlib") from error
-
     comparison = result.comparison
     groups = [(label, ending, scale) for label, ending, scale in _GROUPS if _columns(comparison.names, ending)]
-    figure = Figure(figsize=(13.0, 3.2 * len(groups)), dpi=110)
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(groups), 2, squeeze=False, width_ratios=[1, 2])
-    for (left, right), (label, ending, scale) in zip(axes, groups, strict=True):
-        for number, column in enumerate(_columns(comparison.names, ending)):
-            colour, name = JOINT_COLOURS[number % len(JOINT_COLOURS)], comparison.names[column]
-            errors = np.ma.masked_invalid(np.abs(comparison.errors[:, :, column]))
-            stay = np.ma.masked_invalid(np.abs(comparison.stay_errors[:, :, column]))
-            left.plot(comparison.due_s, scale * errors.mean(axis=0), color=colour, marker=".", label=name)
-            left.plot(comparison.due_s, scale * stay.mean(axis=0), color=colour, linestyle=":", linewidth=1.0)
-            for times_s, values, kind in _tracks(result, column):
-                style = {"lw": 1.8, "alpha": 0.35} if kind == "done" else {"lw": 0.8, "alpha": 0.9}
-                right.plot(times_s, scale * values, color=colour, **style)
-        left.set_ylabel(f"mean error, {label}")
-        left.set_ylim(bottom=0.0)
-        left.legend(fontsize=7, frameon=False)
-        right.set_ylabel(label)
-        for axis in (left, right):
-            axis.grid(color="#DDDDDD", linewidth=0.5)
-            for side in ("top", "right"):
-                axis.spines[side].set_visible(False)
-    axes[-1][0].set_xlabel("due after the observation, s (dotted: who stays where it is)")
-    axes[-1][1].set_xlabel("time, s (broad: done; thin: each answer)")
-    figure.suptitle(title, x=0.05, ha="left", fontsize=12)
-    figure.tight_layout()
-    with whole_file(path) as partial:
-        figure.savefig(partial, format="png")
+    with figure_file(path, 13.0, 3.2 * len(groups)) as figure:
+        axes = figure.subplots(len(groups), 2, squeeze=False, width_ratios=[1, 2])
+        for (left, right), (label, ending, scale) in zip(axes, groups, strict=True):
+            for number, column in enumerate(_columns(comparison.names, ending)):
+                colour, name = JOINT_COLOURS[number % len(JOINT_COLOURS)], comparison.names[column]
+                errors = np.ma.masked_invalid(np.abs(comparison.errors[:, :, column]))
+                stay = np.ma.masked_invalid(np.abs(comparison.stay_errors[:, :, column]))
+                left.plot(comparison.due_s, scale * errors.mean(axis=0), color=colour, marker=".", label=name)
+                left.plot(comparison.due_s, scale * stay.mean(axis=0), color=colour, linestyle=":", linewidth=1.0)
+                for times_s, values, kind in _tracks(result, column):
+                    style = {"lw": 1.8, "alpha": 0.35} if kind == "done" else {"lw": 0.8, "alpha": 0.9}
+                    right.plot(times_s, scale * values, color=colour, **style)
+            left.set_ylabel(f"mean error, {label}")
+            left.set_ylim(bottom=0.0)
+            left.legend(fontsize=7, frameon=False)
+            right.set_ylabel(label)
+            for axis in (left, right):
+                axis.grid(color="#DDDDDD", linewidth=0.5)
+                for side in ("top", "right"):
+                    axis.spines[side].set_visible(False)
+        axes[-1][0].set_xlabel("due after the observation, s (dotted: who stays where it is)")
+        axes[-1][1].set_xlabel("time, s (broad: done; thin: each answer)")
+        figure.suptitle(title, x=0.05, ha="left", fontsize=12)
+        figure.tight_layout()
 
 
 def _columns(names: Sequence[str], ending: str) -> list[int]:

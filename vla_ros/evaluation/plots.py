@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from vla_ros.errors import MissingDependencyError
+from vla_ros.evaluation.drawing import figure_file
 from vla_ros.evaluation.episode_log import EpisodeLog
-from vla_ros.files import whole_file
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray
 
@@ -41,40 +40,31 @@ def plot_joints(log: EpisodeLog, model: RobotModel, path: Path) -> None:
     Raises:
         MissingDependencyError: without matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "plots", "python -m pip install matplotlib") from error
-
     middle, half = 0.5 * (model.upper + model.lower), 0.5 * (model.upper - model.lower)
     panels = (
         ("position in its range", (log.command_positions.values - middle) / half),
         ("velocity", _fraction(log.command_velocities.values, model.velocity)),
         ("acceleration", _fraction(log.command_accelerations(), model.acceleration)),
     )
-    figure = Figure(figsize=(11.0, 8.6), dpi=110)
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(panels), 1, sharex=True)
-    for axis, (name, fractions) in zip(axes, panels, strict=True):
-        _draw_states(axis, log)
-        _draw_panel(axis, name, log, 100.0 * fractions)
-    axes[-1].set_xlabel("time since the task was given, s")
-    axes[0].set_xlim(*_time_limits(log))
-    figure.suptitle(
-        f"“{log.task}”: {log.outcome} after {log.duration_s:.1f} s", x=0.075, y=0.985, ha="left", fontsize=14
-    )
-    figure.text(
-        0.075,
-        0.935,
-        f"{model.config.name}, seed {log.seed}; joint commands as parts of their limits",
-        fontsize=10,
-        color="#555555",
-    )
-    _draw_legend(figure, axes[0], log)
-    figure.subplots_adjust(left=0.075, right=0.83, top=0.89, bottom=0.065, hspace=0.2)
-    with whole_file(path) as partial:
-        figure.savefig(partial, format="png")
+    with figure_file(path, 11.0, 8.6) as figure:
+        axes = figure.subplots(len(panels), 1, sharex=True)
+        for axis, (name, fractions) in zip(axes, panels, strict=True):
+            _draw_states(axis, log)
+            _draw_panel(axis, name, log, 100.0 * fractions)
+        axes[-1].set_xlabel("time since the task was given, s")
+        axes[0].set_xlim(*_time_limits(log))
+        figure.suptitle(
+            f"“{log.task}”: {log.outcome} after {log.duration_s:.1f} s", x=0.075, y=0.985, ha="left", fontsize=14
+        )
+        figure.text(
+            0.075,
+            0.935,
+            f"{model.config.name}, seed {log.seed}; joint commands as parts of their limits",
+            fontsize=10,
+            color="#555555",
+        )
+        _draw_legend(figure, axes[0], log)
+        figure.subplots_adjust(left=0.075, right=0.83, top=0.89, bottom=0.065, hspace=0.2)
 
 
 def _fraction(values: FloatArray, limit: FloatArray) -> FloatArray:

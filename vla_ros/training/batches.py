@@ -17,9 +17,9 @@ from vla_ros.policies.architectures.base import Batch, Inputs
 from vla_ros.policies.architectures.spec import ModelSpec
 from vla_ros.policies.statistics_file import CheckpointStatistics
 from vla_ros.training.augmentation import NO_AUGMENTATION, Augmentation, augment
-from vla_ros.training.chunks import RowArray
 from vla_ros.training.examples import ExampleSet
 from vla_ros.training.order import ExampleOrder
+from vla_ros.training.selection import RowArray
 
 
 class ExampleBatches:

@@ -20,12 +20,11 @@ from vla_ros.policies.architectures.spec import ModelSpec, split_words
 from vla_ros.policies.statistics_file import CheckpointStatistics
 from vla_ros.recording.dataset import Dataset, EpisodeFrames
 from vla_ros.recording.opening import open_any
-from vla_ros.training.chunks import RowArray
 from vla_ros.training.example_statistics import example_statistics
 from vla_ros.training.fitting import Fit, common_contract, fit_dataset
 from vla_ros.training.image_cache import CacheOptions, Progress, prepare_images
 from vla_ros.training.labels import label_chunks
-from vla_ros.training.selection import BoolArray, Selection, explain, select_steps
+from vla_ros.training.selection import BoolArray, RowArray, Selection, explain, select_steps
 from vla_ros.training.states import read_poses, read_states
 from vla_ros.training.truth import Truth, read_truth
 from vla_ros.types import FloatArray, ImageArray

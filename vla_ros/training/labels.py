@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from vla_ros.actions.encode import encode_joint_positions, encode_tool_poses
 from vla_ros.contract import action_width
 from vla_ros.errors import ChunkError, DatasetError
 from vla_ros.geometry import rotations, se3
 from vla_ros.recording.dataset import ACTION, EpisodeFrames
 from vla_ros.recording.foreign_actions import decode_foreign
-from vla_ros.training.chunks import RowArray, chunk_rows, encode_joint_windows, encode_tool_windows
 from vla_ros.training.fitting import Fit
-from vla_ros.training.selection import BoolArray
+from vla_ros.training.selection import BoolArray, RowArray, chunk_rows
 from vla_ros.training.states import check_finite, read_joints, read_poses
 from vla_ros.types import FloatArray
 
@@ -68,7 +68,7 @@ def _encode(frames: EpisodeFrames, fit: Fit, rows: RowArray, examples: RowArray)
     else:
         # What isn't used may be anything.
         absolute = np.where(np.isin(np.arange(len(frames)), used)[:, None], recorded, recorded[used[0]])
-    openings = np.clip(absolute[:, -1], 0.0, 1.0) if has_gripper else None
+    openings = np.clip(absolute[:, -1], 0.0, 1.0)[rows] if has_gripper else None
     arm = absolute[:, :-1] if has_gripper else absolute
     if spec.space == "joint":
         anchors = read_joints(frames, fit)
@@ -76,13 +76,13 @@ def _encode(frames: EpisodeFrames, fit: Fit, rows: RowArray, examples: RowArray)
             if spec.relative_to != "nothing":
                 raise _unknown(frames, "joints")
             anchors = np.zeros_like(arm)
-        return encode_joint_windows(arm, openings, spec, anchors[examples], rows)
+        return encode_joint_positions(arm[rows], openings, spec, anchors[examples])
     poses = read_poses(frames, fit)
     if poses is None:
         if spec.relative_to != "nothing":
             raise _unknown(frames, "tool")
         poses = np.broadcast_to(np.eye(4), (len(frames), 4, 4))
-    return encode_tool_windows(_targets(frames, arm), openings, spec, poses[examples], rows)
+    return encode_tool_poses(_targets(frames, arm)[rows], openings, spec, poses[examples])
 
 
 def _targets(frames: EpisodeFrames, arm: FloatArray) -> FloatArray:

@@ -15,13 +15,11 @@ from vla_ros.policies.architectures.base import Architecture, architecture_class
 from vla_ros.training.architecture_learner import ArchitectureLearner
 from vla_ros.training.batches import ExampleBatches
 from vla_ros.training.data_config import read_data
-from vla_ros.training.examples import ExampleSet
 from vla_ros.training.open_loop import compare_chunks
 from vla_ros.training.optional import with_options
 from vla_ros.training.outcome import Examination
 from vla_ros.training.own_config import TrainingConfig
-from vla_ros.training.recipe import Progress, Recipe
-from vla_ros.training.selection import explain
+from vla_ros.training.recipe import Progress, Recipe, summarise
 
 _ASKED_AT_ONCE = 64
 
@@ -54,7 +52,7 @@ def prepare(settings: dict[str, Any], where: str, datasets: Sequence[Path], prog
         batches,
         config.loop,
         plain(dataclasses.asdict(config)),
-        _summary(config, network, learned, held_out),
+        summarise(_heading(network, learned.contract.name), learned, held_out),
         examine,
         # As often as half a chunk lasts.
         rate_hz=round(1.0 / (period_s * max(1, config.horizon // 2)), 3),
@@ -92,14 +90,6 @@ def make_examination(network: Architecture, unseen: ExampleBatches, most: int) -
     return examine
 
 
-def _summary(config: TrainingConfig, network: Architecture, learned: ExampleSet, held_out: ExampleSet | None) -> str:
-    weights = sum(weight.numel() for weight in network.parameters())
-    unseen = 0 if held_out is None else len(held_out)
-    words = f"{len(learned.tasks)} instructions of {len(network.spec.vocabulary)} words"
-    lines = [
-        f"{network.name}: {weights / 1e6:.2f} million weights, contract {learned.contract.name}",
-        f"{len(learned)} examples, {unseen} held out, of {len(learned.episodes)} episodes with {words}",
-    ]
-    if learned.left_out:
-        lines.append(f"left out: {explain(learned.left_out)}")
-    return "\n".join(lines)
+def _heading(network: Architecture, contract: str) -> str:
+    weights, words = sum(weight.numel() for weight in network.parameters()), len(network.spec.vocabulary)
+    return f"{network.name}: {weights / 1e6:.2f} million weights, {words} words, contract {contract}"

@@ -10,8 +10,10 @@ from typing import Any
 
 from vla_ros.errors import UnknownNameError
 from vla_ros.training.config import LoopConfig
+from vla_ros.training.examples import ExampleSet
 from vla_ros.training.learner import Batches, Learner
 from vla_ros.training.outcome import Examination
+from vla_ros.training.selection import explain
 
 # Name -> "module:function" with the arguments of `prepare`.
 RECIPES = {
@@ -52,6 +54,21 @@ class Recipe:
     rate_hz: float = 5.0
     can_export: bool = True
     parameters: dict[str, Any] = field(default_factory=dict)
+
+
+def summarise(heading: str, learned: ExampleSet, held_out: ExampleSet | None) -> str:
+    """What is going to be learned by what, in a few lines, for a person.
+
+    Args:
+        heading: says by what.
+        learned: examples that are learned.
+        held_out: those that are not.
+    """
+    kept = f"{len(learned)} examples, {0 if held_out is None else len(held_out)} held out"
+    lines = [heading, f"{kept}, of {len(learned.episodes)} episodes with {len(learned.tasks)} instructions"]
+    if learned.left_out:
+        lines.append(f"left out: {explain(learned.left_out)}")
+    return "\n".join(lines)
 
 
 def prepare(

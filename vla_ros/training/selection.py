@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from vla_ros.errors import DatasetError
 from vla_ros.recording import dataset as d
 from vla_ros.recording.dataset import EpisodeFrames
-from vla_ros.training.chunks import chunk_rows
 
 BoolArray = NDArray[np.bool_]
+RowArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -133,3 +133,14 @@ def _unsaid(frames: EpisodeFrames, column: str, option: str) -> DatasetError:
     return DatasetError(
         f"episode {frames.name} has no column {column!r}, which `{option}` asks for; leave that option out"
     )
+
+
+def chunk_rows(frames: int, horizon: int, shift: int) -> RowArray:
+    """(frames, H) the row of each frame's each step; outside of [0, frames) where the episode has none.
+
+    Args:
+        frames: of the episode.
+        horizon: steps of a chunk.
+        shift: row of the first step, counted from the frame's own.
+    """
+    return np.asarray(np.arange(frames)[:, None] + np.arange(horizon)[None] + shift, dtype=np.int64)

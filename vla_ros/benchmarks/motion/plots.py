@@ -11,8 +11,7 @@ import numpy as np
 
 from vla_ros.benchmarks.motion.tracking import LENGTH_M, OURS
 from vla_ros.benchmarks.options import Result
-from vla_ros.errors import MissingDependencyError
-from vla_ros.files import whole_file
+from vla_ros.evaluation.drawing import figure_file
 
 # Colours that people with any colour vision tell apart (P. Tol, 2021, "bright").
 _OURS_COLOUR = "#EE6677"
@@ -40,24 +39,11 @@ def draw(found: Mapping[str, Result], out: Path) -> list[Path]:
     for name, result in found.items():
         if not result.details or (name != "adversarial" and not result.series):
             continue
-        figure = _figure()
-        drawers[name](figure, result)
         path = out / f"{name}.png"
-        with whole_file(path) as partial:
-            figure.savefig(partial, format="png")
+        with figure_file(path, 11.0, 7.0, layout="constrained") as figure:
+            drawers[name](figure, result)
         paths.append(path)
     return paths
-
-
-def _figure() -> Any:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "plots", "python -m pip install matplotlib") from error
-    figure = Figure(figsize=(11.0, 7.0), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _draw_tick(figure: Any, result: Result) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 from vla_ros.benchmarks.options import Result
 from vla_ros.benchmarks.parts import Benchmark, Part
 from vla_ros.benchmarks.requirement import Requirement
-from vla_ros.errors import MissingDependencyError
-from vla_ros.files import whole_file
+from vla_ros.evaluation.drawing import figure_file
 
 PARTS: dict[str, Part] = {
     "node": Part(
@@ -60,22 +59,14 @@ def draw(found: Mapping[str, Result], out: Path) -> list[Path]:
     Raises:
         MissingDependencyError: without matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "the plots", "python -m pip install matplotlib") from error
     paths = []
     for name, result in found.items():
         times: dict[str, Any] = result.series.get("times_ms", {})
         if not times:
             continue
-        figure = Figure(figsize=(8.0, 4.0), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        axes.boxplot(list(times.values()), tick_labels=list(times), whis=(1.0, 99.0), showfliers=False)
-        axes.set(title=PARTS[name].meaning, ylabel="ms (box: quartiles, whiskers: 1 and 99 %)", ylim=(0.0, None))
-        with whole_file(out / f"{name}.png") as partial:
-            figure.savefig(partial, format="png", dpi=110)
+        with figure_file(out / f"{name}.png", 8.0, 4.0, layout="constrained") as figure:
+            axes = figure.subplots()
+            axes.boxplot(list(times.values()), tick_labels=list(times), whis=(1.0, 99.0), showfliers=False)
+            axes.set(title=PARTS[name].meaning, ylabel="ms (box: quartiles, whiskers: 1 and 99 %)", ylim=(0.0, None))
         paths.append(out / f"{name}.png")
     return paths

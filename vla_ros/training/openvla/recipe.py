@@ -15,15 +15,13 @@ from accelerate import PartialState
 from vla_ros.config import build, plain
 from vla_ros.errors import ChunkError, ConfigError
 from vla_ros.training.data_config import read_data
-from vla_ros.training.examples import ExampleSet
 from vla_ros.training.open_loop import compare_chunks
 from vla_ros.training.openvla.batches import OpenVLABatches
 from vla_ros.training.openvla.learner import OpenVLALearner
 from vla_ros.training.openvla.settings import OpenVLATraining
 from vla_ros.training.openvla.teacher import with_teacher
 from vla_ros.training.outcome import Examination
-from vla_ros.training.recipe import Progress, Recipe
-from vla_ros.training.selection import explain
+from vla_ros.training.recipe import Progress, Recipe, summarise
 from vla_ros.types import FloatArray
 
 # OpenVLA says one action at a time.
@@ -48,7 +46,7 @@ def prepare(settings: dict[str, Any], where: str, datasets: Sequence[Path], prog
         learner.batches(seed=seed, weights=config.weights),
         config.loop,
         plain(dataclasses.asdict(config)),
-        _summary(learner, learned, held_out),
+        summarise(_heading(learner), learned, held_out),
         examine,
         kind="openvla",
         rate_hz=round(1.0 / examples.contract.action.period_s, 3),
@@ -104,15 +102,8 @@ def answer_examples(learner: OpenVLALearner, batches: OpenVLABatches, numbers: S
     return answers
 
 
-def _summary(learner: OpenVLALearner, learned: ExampleSet, held_out: ExampleSet | None) -> str:
+def _heading(learner: OpenVLALearner) -> str:
     about = learner.describe()
     quantised = "" if about["quantisation"] == "none" else f", the base in {about['quantisation']}"
     layers = f"{about['trained_parameters'] / 1e6:.2f} million weights in {about['layers']} layers"
-    kept = f"{len(learned)} examples, {0 if held_out is None else len(held_out)} held out"
-    lines = [
-        f"openvla: adapter {about['adapter']} of rank {about['rank']}, {layers}{quantised}",
-        f"{kept}, of {len(learned.episodes)} episodes with {len(learned.tasks)} instructions",
-    ]
-    if learned.left_out:
-        lines.append(f"left out: {explain(learned.left_out)}")
-    return "\n".join(lines)
+    return f"openvla: adapter {about['adapter']} of rank {about['rank']}, {layers}{quantised}"

@@ -1,4 +1,4 @@
-"""Chunks of actions for all frames at once, held to the code that makes one chunk, and back to the recorded targets."""
+"""Chunks of actions of all frames at once are those made one by one, and lead back to the recorded targets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vla_ros.actions.encode import encode_joint_positions, encode_tool_poses
 from vla_ros.contract import ActionSpec
 from vla_ros.errors import ChunkError
 from vla_ros.geometry import rotations, se3
-from vla_ros.training.chunks import chunk_rows, encode_joint_windows, encode_tool_windows
+from vla_ros.training.selection import chunk_rows
 from vla_ros.types import ActionChunk
 
 HORIZON, FRAMES = 6, 40
@@ -40,7 +40,7 @@ def test_windows_are_the_chunks_one_by_one(relative, composition, rotation, pose
     openings = np.linspace(0.0, 1.0, FRAMES)
     anchors = make_poses(2, FRAMES) if relative != "previous_step" else poses @ se3.make_pose(np.full(3, 0.01))
     rows = np.minimum(chunk_rows(FRAMES, HORIZON, 0), FRAMES - 1)
-    found = encode_tool_windows(poses, openings, spec, anchors, rows)
+    found = encode_tool_poses(poses[rows], openings[rows], spec, anchors)
     for frame in range(FRAMES):
         one = encode_tool_poses(poses[rows[frame]], openings[rows[frame]], spec, anchors[frame])
         np.testing.assert_allclose(found[frame], one, rtol=0.0, atol=1e-9)
@@ -54,21 +54,21 @@ def test_joint_windows_are_the_chunks_one_by_one(relative):
     rng = np.random.default_rng(0)
     targets, anchors, openings = rng.normal(size=(20, 7)), rng.normal(size=(20, 7)), rng.random(20)
     rows = np.minimum(chunk_rows(20, 4, 0), 19)
-    found = encode_joint_windows(targets, openings, spec, anchors, rows)
+    found = encode_joint_positions(targets[rows], openings[rows], spec, anchors)
     for frame in range(20):
         one = encode_joint_positions(targets[rows[frame]], openings[rows[frame]], spec, anchors[frame])
         np.testing.assert_allclose(found[frame], one, rtol=0.0, atol=1e-12)
 
 
-def test_half_a_turn_in_a_step_is_refused_with_its_frame():
+def test_half_a_turn_in_a_step_is_refused_with_its_place():
     spec = with_action(CONTRACT, relative_to="previous_step").action
     poses = np.tile(np.eye(4), (6, 1, 1))
     poses[4, :3, :3] = np.diag([-1.0, -1.0, 1.0])
     rows = np.minimum(chunk_rows(6, 2, 0), 5)
-    with pytest.raises(ChunkError, match=r"frame 3, step 1: turns by 3\.14"):
-        encode_tool_windows(poses, np.ones(6), spec, poses[[0, 1, 2, 3, 3, 4]], rows)
+    with pytest.raises(ChunkError, match=r"chunk 3, step 1 turns by 3\.14"):
+        encode_tool_poses(poses[rows], np.ones((6, 2)), spec, poses[[0, 1, 2, 3, 3, 4]])
 
 
 def test_a_missing_gripper_is_refused():
     with pytest.raises(ChunkError, match="gripper is opening"):
-        encode_tool_windows(np.eye(4)[None], None, CONTRACT.action, np.eye(4)[None], np.zeros((1, 1), dtype=np.int64))
+        encode_tool_poses(np.eye(4)[None, None], None, CONTRACT.action, np.eye(4)[None])
