@@ -26,7 +26,8 @@ def demo(module_domain: int, module_processes, tmp_path_factory) -> tuple[Any, P
     out = tmp_path_factory.mktemp("demo") / "out"
     module_processes.close()
     process = module_processes.start_command(
-        "demo", "--robot", "panda", "--task", TASK, "--episodes", "1", "--seed", "4", "--json", "--out", str(out)
+        *("demo", "--robot", "panda", "--policy", "scripted_visual", "--task", TASK),
+        *("--episodes", "1", "--seed", "4", "--json", "--out", str(out)),
     )
     process.wait(110)
     return process, out
@@ -87,3 +88,13 @@ def test_logs_of_all_nodes_are_kept_and_none_failed(demo) -> None:
     logs = {path.stem: path.read_text() for path in (demo[1] / "logs").glob("*.log")}
     assert {"motion", "policy_node"} <= set(logs)
     assert not any("Traceback" in text for text in logs.values())
+
+
+def test_without_a_word_the_small_vla_shows_what_it_can(processes, tmp_path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install onnxruntime")
+    process = processes.start_command("demo", "--json", "--out", str(tmp_path))
+    process.wait(110)
+    done = json.loads(process.text.splitlines()[-1])
+    assert (done["policy"], done["episodes"]) == ("flow_vla", 1)
+    assert (process.returncode, done["successes"]) == (0, 1)
+    assert done["limit_violations"] == 0
