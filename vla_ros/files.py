@@ -30,6 +30,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     Folders above it are made; what was at `path` goes. A process that is killed at any moment leaves the old folder,
     the new one or, between two renames, none, but never a part of one; what it had written lies beside it, hidden.
+    Its files may be read by whoever may read it: safetensors writes for the owner alone, and a lab shares its disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (path.with_name(f".{path.name}.{os.getpid()}.{ending}") for ending in ("partial", "old"))
@@ -40,6 +41,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield partial
         for file in partial.rglob("*"):
             if file.is_file():
+                if not file.is_symlink():
+                    file.chmod(file.stat().st_mode | (partial.stat().st_mode & 0o444))
                 flush_to_disk(file)
         if path.exists():
             path.rename(old)

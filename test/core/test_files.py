@@ -67,3 +67,16 @@ def test_a_killed_writer_leaves_a_whole_folder_or_none(tmp_path: Path) -> None:
         place = tmp_path / "folder"
         if place.exists():
             assert (place / "a").read_text() == (place / "b").read_text()
+
+
+def test_files_of_a_folder_are_as_readable_as_it_is(tmp_path: Path) -> None:
+    secret = tmp_path / "another"
+    secret.write_text("not ours")
+    secret.chmod(0o600)
+    with whole_folder(tmp_path / "checkpoint") as partial:
+        partial.chmod(0o750)
+        (partial / "weights").write_bytes(b"0")
+        (partial / "weights").chmod(0o600)
+        (partial / "link").symlink_to(secret)
+    assert (tmp_path / "checkpoint" / "weights").stat().st_mode & 0o777 == 0o640
+    assert secret.stat().st_mode & 0o777 == 0o600

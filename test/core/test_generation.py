@@ -28,7 +28,7 @@ from vla_ros.generation.episodes import EXPERT, Studio
 from vla_ros.generation.expert import STEP_S, Expert, Travel
 from vla_ros.generation.field import Funnel
 from vla_ros.generation.moment import Moment, tool_down
-from vla_ros.generation.plan import Disturbance, draw_plan
+from vla_ros.generation.plan import Disturbance, draw_plan, names_one_of_a_pair
 from vla_ros.generation.starts import KINDS, draw_start
 from vla_ros.instruction import VERBS, parse_instruction
 from vla_ros.recording import dataset as d
@@ -36,6 +36,7 @@ from vla_ros.recording.episode import write_info
 from vla_ros.recording.opening import open_any
 from vla_ros.recording.synchronise import FrameOptions
 from vla_ros.robots.config import load_robot
+from vla_ros.sim.content import draw_content, draw_task
 
 CONTRACT = load_contract("small_vla")
 
@@ -140,6 +141,25 @@ def test_plan_depends_on_robot_seed_and_number_only():
     texts = {draw_plan("panda", 0, number, VERBS).text for number in range(50)}
     assert len(texts) > 40
     assert all(parse_instruction(text) for text in texts)
+
+
+def test_pairs_of_a_colour_are_as_common_as_it_takes_to_learn_shapes():
+    """By chance one scene in eight or six names one of a pair; a net that saw no more of them took the wrong one."""
+
+    def share(draw):
+        plans = [draw(number) for number in range(400)]
+        return np.mean([names_one_of_a_pair(*plan) for plan in plans])
+
+    def planned(number):
+        plan = draw_plan("panda", 0, number, VERBS)
+        return plan.instruction, draw_content(plan.scene_seed, "varied", plan.instruction)
+
+    def by_chance(number):
+        task = draw_task(VERBS[number % len(VERBS)], number)
+        return task, draw_content(number, "varied", task)
+
+    assert 0.4 < share(planned) < 0.6
+    assert 0.05 < share(by_chance) < 0.25
 
 
 def test_disturbance_is_anothers_and_the_expert_takes_over_again(studio):
