@@ -23,7 +23,7 @@ def test_it_is_registered_and_knows_its_parts():
 def test_made_up_examples_are_what_the_shipped_networks_settings_take(tmp_path):
     examples = make_examples(tmp_path, frames=60)
     batch = ExampleBatches(examples, make_network(examples).spec, examples.statistics()).batch(0, 4)
-    assert batch.inputs.images.shape == (4, 2, 3, 96, 96)
+    assert batch.inputs.images.shape == (4, 2, 3, 96, 144)
     assert bool(batch.is_valid.all())
     assert batch.target_xy is not None
 

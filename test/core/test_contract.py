@@ -141,7 +141,8 @@ def test_hash_leaves_normalisation_out() -> None:
 # One other value for every field; a field without one fails the test below. Where it is only allowed with others, a
 # mapping of all that has to change.
 OTHER: dict[str, Any] = {
-    "camera": "side", "width": 7, "height": 7, "resize": "pad", "interpolation": "cubic", "flip": "half_turn",
+    "camera": "side", "width": 7, "height": 7, "resize": "pad",
+    "region_xywh": (0.1, 0.2, 0.5, 0.4), "interpolation": "cubic", "flip": "half_turn",
     "with_geometry": True, "if_absent": "black",
     "kind": "joint_positions", "rotation": "rpy",
     "state": (), "reference": "hand", "max_age_s": 0.7, "max_skew_s": 0.7,

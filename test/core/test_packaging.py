@@ -152,6 +152,7 @@ def test_make_test_installs_every_extra_that_tests_need():
         "bench",
         "learn",
         "remote",
+        "run",
         "train",
     }
 

@@ -12,6 +12,9 @@ from vla_ros.contract import action_width, load_contract, state_width
 from vla_ros.instruction import VOCABULARY
 from vla_ros.training.config import read_settings
 
+SETTINGS = "small_vla"
+"""What is trained: config/training/small_vla.yaml."""
+
 JOINTS, EPISODE_FRAMES = 7, 50
 
 
@@ -20,7 +23,7 @@ def make_examples(folder: Path, frames: int, seed: int = 0) -> Any:
     from vla_ros.training.examples import ExampleEpisode, ExamplePart, ExampleSet
     from vla_ros.training.truth import POSE_WIDTH, THINGS, Truth
 
-    settings, _ = read_settings("flow_vla", None, ())
+    settings, _ = read_settings(SETTINGS, None, ())
     contract, horizon = load_contract(str(settings["contract"])), int(settings.get("horizon", 8))
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,10 +61,10 @@ def make_examples(folder: Path, frames: int, seed: int = 0) -> Any:
 
 
 def make_network(examples: Any) -> Any:
-    """The network that config/training/flow_vla.yaml trains on such examples."""
+    """The network that `SETTINGS` train on such examples."""
     from vla_ros.policies.architectures.base import architecture_class
 
-    settings, where = read_settings("flow_vla", None, ())
-    kind = architecture_class("flow_vla")
+    settings, where = read_settings(SETTINGS, None, ())
+    kind = architecture_class(str(settings["policy"]))
     config = build(kind.config_class, settings.get("architecture") or {}, where)
     return kind(examples.model_spec(VOCABULARY, int(settings.get("max_words", 16))), config)

@@ -16,7 +16,7 @@ import numpy as np
 
 from vla_ros.benchmarks.options import Options, Result
 from vla_ros.benchmarks.timing import is_void, ratio_of_medians
-from vla_ros.benchmarks.training.made_up import make_examples, make_network
+from vla_ros.benchmarks.training.made_up import SETTINGS, make_examples, make_network
 from vla_ros.config import build
 from vla_ros.policies.packages import packages_for
 from vla_ros.training.config import LoopConfig, read_settings
@@ -97,7 +97,7 @@ def run(options: Options) -> Result:
         from vla_ros.training.batches import ExampleBatches
         from vla_ros.training.outcome import Watch
         from vla_ros.training.trainer import Trainer
-    settings, where = read_settings("flow_vla", None, ())
+    settings, where = read_settings(SETTINGS, None, ())
     blocks = options.count(8, 40)
     loop = build(LoopConfig, settings["loop"], where)
     loop = replace(loop, steps=10**6, minutes=None, checkpoint_every=10**6, open_loop_every=0)
