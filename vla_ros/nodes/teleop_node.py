@@ -231,16 +231,19 @@ class TeleopNode(Node):
         state, speed = self._state, self._teleoperator.speed(self._state)
         gripper = "as it is" if state.opening is None else f"{100 * state.opening:.0f} % open"
         where = "unknown" if arm is None else "{:+.3f} {:+.3f} {:+.3f} m".format(*arm.T_base_tcp[:3, 3])
-        words = [
-            "LEADS" if state.is_engaged else "lets go",
-            f"frame {state.frame}",
-            f"speed {100 * speed:.0f} % ({1000 * speed * self.config.linear_m_s:.0f} mm/s)",
-            f"gripper {gripper}",
-            f"tcp {where}",
-            f"{self._verdict or 'no filter'} for {self._who or 'nobody'}",
-        ]
         notice = state.notice or self._notice
-        return " | ".join([*words, notice] if notice else words)
+        return " | ".join(
+            [
+                "LEADS" if state.is_engaged else "lets go",
+                # Before what a narrow terminal may cut.
+                *([notice] if notice else []),
+                f"frame {state.frame}",
+                f"speed {100 * speed:.0f} % ({1000 * speed * self.config.linear_m_s:.0f} mm/s)",
+                f"gripper {gripper}",
+                f"tcp {where}",
+                f"{self._verdict or 'no filter'} for {self._who or 'nobody'}",
+            ]
+        )
 
     def _report(self) -> None:
         state, topic = self._state, self._chunks.topic_name
