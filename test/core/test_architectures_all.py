@@ -51,7 +51,7 @@ TINY: dict[str, dict[str, Any]] = {
     "flow_vla": {**_TRANSFORMER, "layers": 2, "keypoints": 2, "target_pose_width": 3, "steps": 4, "channels": (8, 16)},
 }  # fmt: skip
 CASES = {name: (name, TINY.get(name, {})) for name in ARCHITECTURES}
-CASES["flow_vla-pyramid"] = ("flow_vla", {**TINY["flow_vla"], "channels": (8, 8, 16, 16), "levels": 3})
+CASES["flow_vla-pyramid"] = ("flow_vla", {**TINY["flow_vla"], "channels": (8, 16, 16), "levels": 2})
 CASES["diffusion-transformer"] = ("diffusion", {**TINY["diffusion"], "denoiser": "transformer"})
 # An export takes a tenth of a second a node.
 FEW_NODES = {"steps": 2, "layers": 1, "transformer_layers": 1}
@@ -211,7 +211,7 @@ def test_only_the_ratio_of_weights_counts_and_an_example_without_weight_teaches_
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     even = dataclasses.replace(batch, weight=torch.ones(4))
     assert losses_of(model, even)["total"] == pytest.approx(losses_of(model, batch)["total"], rel=1e-5)
-    assert losses_of(model, weighted)["total"] != pytest.approx(losses_of(model, batch)["total"], rel=1e-4)
+    assert losses_of(model, weighted)["total"] != pytest.approx(losses_of(model, batch)["total"], rel=1e-3)
     actions = batch.actions.clone()
     actions[2] = 7.0
     other = dataclasses.replace(weighted, actions=actions)

@@ -131,7 +131,8 @@ def test_start_is_in_nothing(studio, kind):
             world.place_object(name, T)
         world.place_arm(start.positions, start.opening)
         depths = [contact.dist for contact in world._data.contact]
-        assert min(depths, default=0.0) > -0.0041, (number, plan.instruction, start.kind)
+        # Pressed by 4 mm at most, and what rounding adds.
+        assert min(depths, default=0.0) > -0.004 - 1e-12, (number, plan.instruction, start.kind)
 
 
 def test_plan_depends_on_robot_seed_and_number_only():

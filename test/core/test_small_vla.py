@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install onnxruntime")
+pytest.importorskip("vla_ros.sim.world")  # Not "mujoco": MUJOCO_GL is chosen first.
 
 from vla_ros.config import package_share
 from vla_ros.contract import canonical_hash, load_contract
@@ -17,7 +17,7 @@ from vla_ros.errors import InstructionError
 from vla_ros.evaluation.parallel_rollouts import run_attempts
 from vla_ros.evaluation.rollout_settings import RolloutSettings
 from vla_ros.evaluation.task_suites import draw_attempts
-from vla_ros.instruction import DIRECTIONS, THINGS, VERBS, Bowl, Instruction, instruction_texts
+from vla_ros.instruction import VOCABULARY
 from vla_ros.policies.checkpoint import read_checkpoint
 from vla_ros.policies.registry import load_policy_config, make_policy
 
@@ -30,24 +30,8 @@ def test_it_is_under_ten_megabytes_and_of_the_contract_that_is_beside_it() -> No
     assert canonical_hash(contract) == canonical_hash(load_contract("small_vla"))
 
 
-@pytest.mark.parametrize("held_out", [False, True])
-@pytest.mark.parametrize("verb", VERBS)
-def test_it_knows_the_words_of_every_instruction(verb: Any, held_out: bool) -> None:
-    known = set(read_checkpoint(FOLDER).card.spec.vocabulary)
-    for thing in THINGS:
-        for instruction in _instructions(verb, thing):
-            for text in instruction_texts(instruction, held_out):
-                assert set(text.lower().split()) <= known, text
-
-
-def _instructions(verb: Any, thing: Any) -> list[Instruction]:
-    if verb == "push":
-        return [Instruction(verb, thing, direction) for direction in DIRECTIONS]
-    if verb == "place":
-        return [Instruction(verb, thing, destination=Bowl())]
-    if verb == "stack":
-        return [Instruction(verb, thing, destination=other) for other in THINGS if other != thing]
-    return [Instruction(verb, thing)]
+def test_it_knows_the_words_of_every_instruction() -> None:
+    assert set(VOCABULARY) <= set(read_checkpoint(FOLDER).card.spec.vocabulary)
 
 
 def test_a_word_that_it_never_met_is_told_and_not_guessed() -> None:
@@ -75,7 +59,6 @@ print(policy.runtime)
 @pytest.mark.parametrize("robot", ["panda", "ur5e"])
 def test_it_does_what_it_is_told_and_nothing_without_seeing(robot: str) -> None:
     """Scenes that it was never trained on, in one process; `vla-ros eval` has figures that mean more."""
-    pytest.importorskip("vla_ros.sim.world")
     settings = RolloutSettings(robot, f"{robot}_table", load_policy_config("flow_vla"), "varied", time_limit_s=15.0)
     asked = [attempt for suite in ("reach", "pick") for attempt in draw_attempts(suite, "varied", range(900, 904))]
     seeing = run_attempts(settings, asked)
