@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from vla_ros.config import build, find_config, load_yaml, package_share
 from vla_ros.errors import ConfigError
 from vla_ros.robots.capsules import SelfCollisionConfig
+from vla_ros.robots.driver import DriverConfig
 from vla_ros.robots.velocity_limits import VelocityByPosition
 
 
@@ -191,6 +192,7 @@ class RobotConfig:
         command: the command interface.
         effort_nm: torque limit of each joint, N m, used by the simulator's joint servos.
         self_collision: what stands for the links in the check of self-collision.
+        driver: the real arm's driver, or null for an arm that has none here.
     """
 
     name: str
@@ -203,6 +205,7 @@ class RobotConfig:
     command: CommandConfig
     effort_nm: tuple[float, ...]
     self_collision: SelfCollisionConfig = field(default_factory=SelfCollisionConfig)
+    driver: DriverConfig | None = None
 
     def __post_init__(self) -> None:
         names = [joint.name for joint in self.joints]
@@ -211,6 +214,10 @@ class RobotConfig:
             raise ValueError(f"robot {self.name}: joints must be named once each, found {names}")
         if len(self.effort_nm) != len(names):
             raise ValueError(f"robot {self.name}: effort_nm has {len(self.effort_nm)} values for {len(names)} joints")
+        if self.driver is not None and self.driver.gripper is not None and self.gripper is None:
+            raise ValueError(f"robot {self.name}: driver.gripper drives a gripper, and gripper is null")
+        if self.driver is not None:
+            self.command.using(self.driver.interface)
         for name, effort in zip(names, self.effort_nm, strict=True):
             _check_limit(f"robot {self.name}: effort_nm of {name}", effort)
 
