@@ -235,6 +235,11 @@ class Filtered(RuleBasedStateMachine):
         self.tick(count // 4 if what == "pause" else count, is_silent=what in ("pause", "silence"))
         assert self.filter.state is MotionState.STOPPED or what != "stop"
 
+    @rule(scaling=st.sampled_from([0.0, 0.3, 1.0, 1.0]), count=st.integers(1, 60))
+    def arm_scales_its_speed(self, scaling: float, count: int) -> None:
+        self.filter.timeline.scale(scaling)
+        self.tick(count)
+
     @rule(jump_s=st.sampled_from([-20.0, -0.3, -0.01, 0.05, 0.6, 20.0]), is_cleared=st.booleans())
     def clock(self, jump_s: float, is_cleared: bool) -> None:
         self.now_ns += round(jump_s * NS)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from vla_ros.actions.path import OffsetLimits
+from vla_ros.actions.stretching import StretchedTimeline
 from vla_ros.actions.timeline import ChunkTimeline, Sample
 from vla_ros.errors import ChunkError, SensorError
 from vla_ros.robots.config import ToolLimits
@@ -80,7 +81,9 @@ class SafetyFilter:
         self._tool_blend = OffsetLimits(*(_BLEND_SHARE * np.repeat(rate, 3) for rate in rates))
         self._joint_rate = JointRate(joint_limits)
         self._joint_room = JointStoppingRoom(regions, joint_limits, forward_kinematics)
-        self._timeline = config.make_timeline() if timeline is None else timeline
+        self.timeline = StretchedTimeline(config.make_timeline() if timeline is None else timeline)
+        """Holds the chunks in force; `timeline.scale` slows them down as the arm does."""
+
         self._state = MotionState.IDLE
         self._reason = "no chunk since start"
         self._source = ""
@@ -106,7 +109,7 @@ class SafetyFilter:
     @property
     def chunk_stamp_ns(self) -> int | None:
         """Stamp of the chunk in force."""
-        return self._timeline.stamp_ns
+        return self.timeline.stamp_ns
 
     def select_source(self, source: str, now_ns: int) -> None:
         """Chooses who may move the arm; the motion in progress ends and older chunks are dropped."""
@@ -117,7 +120,7 @@ class SafetyFilter:
     def drop_chunks(self, now_ns: int, reason: str) -> None:
         """Holds, and refuses every chunk stamped before now (new task, new source)."""
         self._oldest_stamp_ns = now_ns
-        self._timeline.clear()
+        self.timeline.clear()
         if self._state in (MotionState.RUNNING, MotionState.HOLDING):
             self._hold(reason)
 
@@ -168,7 +171,7 @@ class SafetyFilter:
         if is_engaging:
             share = SoftStart.least if motion is None else min(1.0, max(SoftStart.least, self._rate.share(motion)))
         current = self._last_sample(motion, joint, now_ns)
-        self._timeline.offer(chunk, now_ns, anchor, current, self._blend_limits(is_tool, share))
+        self.timeline.offer(chunk, now_ns, anchor, current, self._blend_limits(is_tool, share))
         # Nothing has changed until here, where nothing can be refused any more.
         self._motion, self._joint = motion, joint
         if is_engaging:
@@ -193,7 +196,7 @@ class SafetyFilter:
             self.drop_chunks(now_ns, f"the clock jumped by {jump_s:.3f} s")
         self._check_measured(now_ns, measured)
         self._stepped_ns = now_ns
-        sample = self._due = self._timeline.sample(now_ns) if self._state is MotionState.RUNNING else None
+        sample = self._due = self.timeline.sample(now_ns) if self._state is MotionState.RUNNING else None
         if sample is None:
             return self._brake(now_ns, dt_s), self._verdict([])
         if not sample.is_finite:
@@ -282,7 +285,7 @@ class SafetyFilter:
         return OffsetLimits(scale * limits.velocity, scale * limits.acceleration, scale * limits.jerk)
 
     def _hold(self, reason: str) -> None:
-        self._timeline.clear()
+        self.timeline.clear()
         self._state, self._reason = MotionState.HOLDING, reason
 
     def _fault(self, reason: str, now_ns: int) -> None:
