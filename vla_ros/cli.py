@@ -20,6 +20,7 @@ COMMANDS = {
     "episodes": "list, check and repair recorded episodes",
     "eval": "run policies in closed loop in simulation: success with intervals, comparisons, a report",
     "export": "make a dataset of recorded episodes",
+    "hardware": "say how the arm of the running stack is, arm it, recover it from a fault",
     "launch": "run a ROS 2 XML launch file, with or without ROS",
     "policies": "say which policies can be run here and why others can't; export checkpoints",
     "record": "record episodes of a running stack",

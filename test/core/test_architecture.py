@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "policies": FOUNDATION | {"geometry", "observation", "actions"},
     "safety": FOUNDATION | {"geometry", "robots", "actions"},
     "control": FOUNDATION | {"geometry", "robots"},
+    "hardware": FOUNDATION | {"geometry", "robots", "control", "sim"},
     "sim": FOUNDATION | {"geometry", "robots"},
     "recording": FOUNDATION | {"geometry", "robots", "observation", "actions"},
     "teleop": FOUNDATION | {"geometry", "actions"},

@@ -19,6 +19,7 @@ from vla_ros.control.sending import JointPoints, Sending
 from vla_ros.control.trajectories import TrajectoryStream
 from vla_ros.errors import ConfigError
 from vla_ros.evaluation.limits_judge import judge_limits
+from vla_ros.geometry.se3 import pose_error
 from vla_ros.robots.config import CommandConfig, load_robot
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray, JointCommand, JointTarget
@@ -296,6 +297,59 @@ def test_velocities_held_for_a_tick_end_where_the_commands_do() -> None:
         assert sending.ticks == ((tick * 4 * MS, command),)
 
 
+@pytest.mark.parametrize("interface", ["velocity", "twist"])
+def test_what_leaves_after_missed_ticks_is_no_faster_than_the_last_tick(interface: str) -> None:
+    controller = make_controller("panda")
+    sender = make_sender(replace(POSITION, interface=interface, velocity_watchdog_s=0.1), controller)
+    state = controller.init(controller.model.home)
+    sender.begin(state, 0)
+    goal = JointTarget(0, controller.model.home + 0.2, np.zeros(7))
+    before = state.command.positions
+    for tick in range(40):
+        before = state.command.positions
+        state, command, _ = controller.step(state, goal, controller.dt_s)
+        sending = sender.send(state, command, tick * 4 * MS, tick % 10 == 9)
+    assert sending is not None
+    if interface == "velocity":
+        expected = (command.positions - before) / controller.dt_s
+    else:
+        fk = controller.model.forward_kinematics
+        expected = pose_error(fk(before), fk(command.positions)) / controller.dt_s
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(sending.content, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("robot", ["panda", "ur5e"])
+@pytest.mark.parametrize("interface", ["velocity", "twist"])
+def test_arm_that_only_hears_velocities_ends_where_the_commands_do_though_some_are_lost(
+    robot: str, interface: str
+) -> None:
+    controller = make_controller(robot)
+    model = controller.model
+    sender = make_sender(replace(POSITION, interface=interface, velocity_watchdog_s=0.1), controller)
+    state = controller.init(model.home)
+    sender.begin(state, 0)
+    rng = np.random.default_rng(8)
+    positions, fk = model.home.copy(), model.forward_kinematics
+    goal = JointTarget(0, model.home + rng.uniform(-0.2, 0.2, len(model.home)), np.zeros(len(model.home)))
+    gaps = []
+    for tick in range(2500):
+        sender.observe(positions)
+        state, command, _ = controller.step(state, goal, controller.dt_s)
+        sending = sender.send(state, command, tick * 4 * MS, True)
+        assert sending is not None
+        # A third is lost on the way while it moves.
+        if tick > 500 or rng.random() > 0.33:
+            twist_to_joints = np.linalg.pinv(model.jacobian(positions))
+            velocities = sending.content if interface == "velocity" else twist_to_joints @ sending.content
+            positions = positions + controller.dt_s * velocities
+        ends = fk(positions), fk(command.positions)
+        gap = command.positions - positions if interface == "velocity" else pose_error(*ends)
+        gaps.append(float(np.abs(gap).max()))
+    assert max(gaps) > 0.02
+    assert gaps[-1] < 0.001
+
+
 def test_velocity_without_a_watchdog_is_refused_with_the_reason() -> None:
     with pytest.raises(ConfigError, match=r"names no watchdog.*velocity_watchdog_s"):
         make_sender(replace(POSITION, interface="velocity"), make_controller("ur5e"))
@@ -310,7 +364,7 @@ def test_cartesian_interface_sends_the_guarded_motions_own_pose() -> None:
         np.testing.assert_array_equal(sending.content, controller.model.forward_kinematics(command.positions))
 
 
-@pytest.mark.parametrize("interface", ["position", "velocity", "cartesian"])
+@pytest.mark.parametrize("interface", ["position", "velocity", "cartesian", "twist"])
 def test_missed_ticks_are_not_sent(interface: str) -> None:
     controller = make_controller("panda")
     sender = make_sender(replace(POSITION, interface=interface, velocity_watchdog_s=0.1), controller)

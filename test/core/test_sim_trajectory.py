@@ -11,7 +11,9 @@ from scipy.interpolate import BPoly
 
 from vla_ros.contract import load_rig
 from vla_ros.errors import ConfigError, LimitExceededError
+from vla_ros.geometry.se3 import pose_error
 from vla_ros.robots.config import load_robot
+from vla_ros.sim.scene import TIMESTEP_S
 from vla_ros.sim.trajectory import DesiredState, TrajectoryFollower
 from vla_ros.sim.world import World
 from vla_ros.types import FloatArray
@@ -171,3 +173,25 @@ def test_tool_goes_to_the_pose_that_it_is_commanded(world: World) -> None:
 def test_tool_command_that_is_no_pose_is_refused(world: World) -> None:
     with pytest.raises(ConfigError, match="is no pose"):
         world.set_tool_command(np.full((4, 4), np.nan))
+
+
+def test_tool_moves_with_the_twist_in_base_axes_that_it_is_told_and_stands_when_twists_end(world: World) -> None:
+    before = world.tcp_pose().copy()
+    twist = np.array([0.05, -0.04, 0.03, 0.0, 0.0, 0.2])
+    for _ in range(100):
+        world.set_tool_twist(twist, 0.1)
+        world.step(5)
+    moved_s = 100 * 5 * TIMESTEP_S
+    world.step(1000)
+    moved = pose_error(before, world.tcp_pose())
+    # It goes on for the 0.1 s until it is told nothing any more.
+    np.testing.assert_allclose(moved, twist * (moved_s + 0.1), atol=3e-3)
+    stands = world.tcp_pose().copy()
+    world.step(500)
+    np.testing.assert_allclose(world.tcp_pose(), stands, atol=1e-4)
+
+
+@pytest.mark.parametrize("twist", [np.full(6, np.nan), np.zeros(5)])
+def test_twist_that_is_none_is_refused(world: World, twist: FloatArray) -> None:
+    with pytest.raises(ConfigError, match="is no twist"):
+        world.set_tool_twist(twist, 0.1)

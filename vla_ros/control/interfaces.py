@@ -10,8 +10,14 @@ from vla_ros.control.cartesian_controller import CartesianController, Controller
 from vla_ros.control.sending import CommandSender, Sending
 from vla_ros.control.trajectories import TrajectoryStream
 from vla_ros.errors import ConfigError
+from vla_ros.geometry.se3 import pose_error
 from vla_ros.robots.config import CommandConfig
 from vla_ros.types import FloatArray, JointCommand
+
+# 1/s, and the most that it adds: velocities alone say nowhere to be, and what is lost on the way is to be made up for.
+_GAIN_PER_S = 1.0
+_MOST_RAD_S = 0.05
+_MOST_TWIST = np.array([0.03, 0.03, 0.03, 0.1, 0.1, 0.1])
 
 
 class PositionSender:
@@ -19,6 +25,9 @@ class PositionSender:
 
     def begin(self, state: ControllerState, stamp_ns: int) -> None:
         """Nothing to prepare."""
+
+    def observe(self, positions: FloatArray) -> None:
+        """Positions say where the arm has to be."""
 
     def approach(self, stamp_ns: int) -> Sending | None:
         """The first command is where the arm was measured."""
@@ -43,20 +52,66 @@ class PositionSender:
 class VelocitySender(PositionSender):
     """Sends the mean velocity of the tick, which held for a tick ends where the command is.
 
+    Ticks that were missed are lost: to make up for them at once would be too fast.
+
     Args:
         dt_s: duration of a tick.
+        limits_rad_s: (n,) of the joints.
     """
 
-    def __init__(self, dt_s: float) -> None:
-        self._dt_s = dt_s
+    def __init__(self, dt_s: float, limits_rad_s: FloatArray) -> None:
+        self._dt_s, self._limits = dt_s, limits_rad_s
 
     def begin(self, state: ControllerState, stamp_ns: int) -> None:
         """Ways are counted from here."""
         self._positions = state.command.positions
+        self._gap = np.zeros_like(self._positions)
+
+    def observe(self, positions: FloatArray) -> None:
+        """How far the arm is from the last command."""
+        self._gap = self._positions - positions
+
+    def send(self, state: ControllerState, command: JointCommand, stamp_ns: int, is_newest: bool) -> Sending | None:
+        """The velocity of the tick."""
+        sending = super().send(state, command, stamp_ns, is_newest)
+        self._positions = command.positions
+        return sending
 
     def _content(self, command: JointCommand) -> FloatArray:
-        before, self._positions = self._positions, command.positions
-        return np.asarray((command.positions - before) / self._dt_s)
+        mean = (command.positions - self._positions) / self._dt_s
+        made_up = np.clip(_GAIN_PER_S * self._gap, -_MOST_RAD_S, _MOST_RAD_S)
+        return np.clip(mean + made_up, -self._limits, self._limits)
+
+
+class TwistSender(PositionSender):
+    """Sends the tcp's mean twist of the tick in base axes, for a servo that stops by itself when twists end.
+
+    Args:
+        dt_s: duration of a tick.
+        forward_kinematics: q (n,) -> T_base_tcp (4, 4).
+    """
+
+    def __init__(self, dt_s: float, forward_kinematics: Callable[[FloatArray], FloatArray]) -> None:
+        self._dt_s, self._forward_kinematics = dt_s, forward_kinematics
+
+    def begin(self, state: ControllerState, stamp_ns: int) -> None:
+        """Ways are counted from here."""
+        self._T_base_tcp = self._forward_kinematics(state.command.positions)
+        self._gap = np.zeros(6)
+
+    def observe(self, positions: FloatArray) -> None:
+        """How far the tcp is from the last command."""
+        self._gap = pose_error(self._forward_kinematics(positions), self._T_base_tcp)
+
+    def send(self, state: ControllerState, command: JointCommand, stamp_ns: int, is_newest: bool) -> Sending | None:
+        """The twist of the tick."""
+        sending = super().send(state, command, stamp_ns, is_newest)
+        self._T_base_tcp = self._forward_kinematics(command.positions)
+        return sending
+
+    def _content(self, command: JointCommand) -> FloatArray:
+        mean = pose_error(self._T_base_tcp, self._forward_kinematics(command.positions)) / self._dt_s
+        return np.asarray(mean + np.clip(_GAIN_PER_S * self._gap, -_MOST_TWIST, _MOST_TWIST))
 
 
 class PoseSender(PositionSender):
@@ -85,10 +140,12 @@ def make_sender(config: CommandConfig, controller: CartesianController) -> Comma
         return TrajectoryStream(controller, config.trajectory_rate_hz, config.trajectory_lead_s)
     if config.interface == "cartesian":
         return PoseSender(controller.model.forward_kinematics)
+    if config.interface == "twist":
+        return TwistSender(controller.dt_s, controller.model.forward_kinematics)
     if config.velocity_watchdog_s is None:
         raise ConfigError(
             "command: interface velocity",
             "the robot's YAML names no watchdog, and without one the arm moves on when commands end",
             "set velocity_watchdog_s if the arm's own controller has one, or choose position or trajectory",
         )
-    return VelocitySender(controller.dt_s)
+    return VelocitySender(controller.dt_s, controller.model.velocity)

@@ -36,7 +36,8 @@ class Sending:
     """What leaves for the arm.
 
     Attributes:
-        content: (n,) rad or rad/s, (4, 4) T_base_tcp, or points, as the interface has it; None for nothing.
+        content: (n,) rad or rad/s, (6,) twist of the tcp in base axes, (4, 4) T_base_tcp, or points, as the interface
+            has it; None for nothing.
         ticks: stamps, ns, and commands that leave with it, oldest first.
     """
 
@@ -49,6 +50,9 @@ class CommandSender(Protocol):
 
     def begin(self, state: ControllerState, stamp_ns: int) -> None:
         """Starts anew from a state at rest, at a tick."""
+
+    def observe(self, positions: FloatArray) -> None:
+        """Before a tick, takes where the arm is measured, (n,) rad."""
 
     def approach(self, stamp_ns: int) -> Sending | None:
         """What to send instead of commands until the arm is where they begin; None when it is."""

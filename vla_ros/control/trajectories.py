@@ -74,6 +74,9 @@ class TrajectoryStream:
         self._begun_ns = stamp_ns
         self._agree(stamp_ns - self._period_ns, state)
 
+    def observe(self, positions: FloatArray) -> None:
+        """Trajectories say where the arm has to be."""
+
     def approach(self, stamp_ns: int) -> Sending | None:
         """A trajectory to where the commands begin, from wherever the arm's controller holds it."""
         if stamp_ns >= self._begun_ns + _APPROACH_NS:

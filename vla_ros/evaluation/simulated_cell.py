@@ -13,6 +13,7 @@ from vla_ros.robots.config import CommandConfig, RobotConfig
 from vla_ros.robots.model import RobotModel
 from vla_ros.safety.config import SafetyConfig
 from vla_ros.sim.scene import TIMESTEP_S
+from vla_ros.sim.tool_servo import TWIST_TIMEOUT_S
 from vla_ros.sim.trajectory import DesiredState
 from vla_ros.sim.world import World
 from vla_ros.types import FloatArray, Intervention, JointCommand, RobotState, Verdict
@@ -99,5 +100,7 @@ class SimulatedCell:
             self.world.set_joint_velocities(np.asarray(content), self._command.velocity_watchdog_s)
         elif self._command.interface == "cartesian":
             self.world.set_tool_command(np.asarray(content))
+        elif self._command.interface == "twist":
+            self.world.set_tool_twist(np.asarray(content), TWIST_TIMEOUT_S)
         else:
             self.world.set_joint_command(np.asarray(content))

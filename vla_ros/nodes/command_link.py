@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
@@ -30,10 +30,12 @@ class CommandLink:
     """
 
     def __init__(self, node: Node, robot: RobotConfig, config: CommandConfig) -> None:
-        kind = {"trajectory": JointTrajectory, "cartesian": PoseStamped}.get(config.interface, Float64MultiArray)
+        kinds = {"trajectory": JointTrajectory, "cartesian": PoseStamped, "twist": TwistStamped}
+        kind = kinds.get(config.interface, Float64MultiArray)
         forms: dict[str, Callable[[Content, int], None]] = {
             "trajectory": self._publish_points,
             "cartesian": self._publish_pose,
+            "twist": self._publish_twist,
         }
         self._publish_content = forms.get(config.interface, self._publish_numbers)
         self._robot = robot
@@ -44,6 +46,10 @@ class CommandLink:
         self._joint_command = node.create_publisher(JointState, "joint_command", RELIABLE)
         self._gripper = None if robot.gripper is None else node.create_publisher(Float64, "gripper/command", RELIABLE)
         self._sent_opening: float | None = None
+        self._shown = node.create_publisher(JointState, "dry_run/joint_command", RELIABLE)
+        self.is_armed = True
+        """Whether commands reach the arm; else they are shown on `dry_run/joint_command` alone."""
+
         self.topics = [str(publisher.topic_name) for publisher in (self._arm, self._joint_command)]
         """On which nobody else may publish."""
 
@@ -53,6 +59,10 @@ class CommandLink:
 
     def publish(self, sending: Sending, stamp_ns: int) -> None:
         """Sends what leaves in the tick of a stamp."""
+        if not self.is_armed:
+            for tick_ns, command in sending.ticks:
+                self._shown.publish(self._command_form.fill(tick_ns, command.positions, command.velocities))
+            return
         self._publish_content(sending.content, stamp_ns)
         for tick_ns, command in sending.ticks:
             self._joint_command.publish(self._command_form.fill(tick_ns, command.positions, command.velocities))
@@ -77,3 +87,7 @@ class CommandLink:
     def _publish_pose(self, content: Content, stamp_ns: int) -> None:
         if content is not None and not isinstance(content, JointPoints):
             self._arm.publish(command_messages.to_pose_message(content, self._robot.base_frame, stamp_ns))
+
+    def _publish_twist(self, content: Content, stamp_ns: int) -> None:
+        if content is not None and not isinstance(content, JointPoints):
+            self._arm.publish(command_messages.to_twist_message(content, self._robot.base_frame, stamp_ns))

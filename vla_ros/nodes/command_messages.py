@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 
 import numpy as np
-from geometry_msgs.msg import Pose, PoseStamped, Transform
+from geometry_msgs.msg import Pose, PoseStamped, Transform, TwistStamped
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from vla_ros.control.sending import JointPoints
@@ -71,6 +71,26 @@ def to_pose_message(T_base_tcp: FloatArray, base_frame: str, stamp_ns: int) -> P
     pose = Pose(orientation=transform.rotation)
     pose.position.x, pose.position.y, pose.position.z = (float(value) for value in T_base_tcp[:3, 3])
     return PoseStamped(header=header(stamp_ns, base_frame), pose=pose)
+
+
+def to_twist_message(twist: FloatArray, base_frame: str, stamp_ns: int) -> TwistStamped:
+    """The tcp's twist, (6,) linear m/s and angular rad/s in base axes, for a servo."""
+    message = TwistStamped(header=header(stamp_ns, base_frame))
+    linear, angular = message.twist.linear, message.twist.angular
+    linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = twist.tolist()
+    return message
+
+
+def from_twist_message(message: TwistStamped, base_frame: str) -> FloatArray:
+    """(6,) in base axes.
+
+    Raises:
+        ConfigError: if it is in another frame.
+    """
+    if message.header.frame_id != base_frame:
+        raise ConfigError("tool command", f"is in frame {message.header.frame_id!r}", f"give it in {base_frame!r}")
+    linear, angular = message.twist.linear, message.twist.angular
+    return np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
 
 
 def from_pose_message(message: PoseStamped, base_frame: str) -> FloatArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 import time
@@ -11,15 +10,14 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle import Node as LifecycleNode
-from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
 from vla_ros.control.cartesian_controller import CartesianController, ControllerState
 from vla_ros.control.figures import ControllerFigures
 from vla_ros.control.interfaces import make_sender
-from vla_ros.errors import ChunkError
-from vla_ros.nodes import chunk_messages, messages
+from vla_ros.nodes import messages
 from vla_ros.nodes.command_link import CommandLink
 from vla_ros.nodes.loop import TickLoop
+from vla_ros.nodes.permission import Permission
 from vla_ros.nodes.rivals import RivalWatch
 from vla_ros.nodes.runtime import (
     RELIABLE,
@@ -37,6 +35,7 @@ from vla_ros.nodes.runtime import (
 from vla_ros.nodes.settings import command_setting, controller_setting, robot_setting
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.streams import Streams
+from vla_ros.nodes.target_intake import TargetIntake
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import JointTarget, RobotState, ToolTarget
 
@@ -56,13 +55,16 @@ class ControllerNode(LifecycleNode):
         super().__init__("controller_node")
         self.robot, self.config = robot_setting(self), controller_setting(self)
         self._command_config = command_setting(self, self.robot)
+        self._permission = Permission(self)
         self._autostart = bool(parameter(self, "autostart", True, "activate without being asked"))
         self._is_alone = is_alone
         self.dt_s = 1.0 / self.config.rate_hz
         self._is_active = self._is_braking = False
         self._state: ControllerState | None = None
         self._measured: RobotState | None = None
-        self._target: ToolTarget | JointTarget | None = None
+        self.targets: TargetIntake | None = None
+        """Where targets come from by topic; None where they are handed over."""
+
         self._figures = ControllerFigures(self.config.rate_hz, self.robot)
         self._reason = "not active"
         self._resume_ns = 0
@@ -93,17 +95,11 @@ class ControllerNode(LifecycleNode):
             )
         self._sender = make_sender(self._command_config, self._controller)
         self._link = CommandLink(self, self.robot, self._command_config)
+        self._link.is_armed = self._permission.is_armed
         if self._is_alone:
             self._streams = Streams(self)
             StateIntake(self, self.robot, newest_only(SENSOR), self.observe, self._streams)
-            read = functools.partial(chunk_messages.from_target_message, base_frame=self.robot.base_frame)
-            read_joint = functools.partial(chunk_messages.from_joint_target_message, joint_names=self.robot.joint_names)
-            self._streams.subscribe(
-                MultiDOFJointTrajectory, "target", functools.partial(self._on_target, read), newest_only(SENSOR)
-            )
-            self._streams.subscribe(
-                JointTrajectory, "joint_target", functools.partial(self._on_target, read_joint), newest_only(SENSOR)
-            )
+            self.targets = TargetIntake(self, self.robot, self._streams, self.config.target_timeout_s)
             self._streams.start()
             self.create_timer(1.0, self._streams.check)
         topics = self._link.topics
@@ -115,7 +111,7 @@ class ControllerNode(LifecycleNode):
         """Leaves the topics; configuring makes them anew."""
         self._stop_streams()
         destroy(self, self._built)
-        self._measured = self._target = None
+        self._measured = self.targets = None
         return super().on_cleanup(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -148,27 +144,16 @@ class ControllerNode(LifecycleNode):
         if self._streams is not None:
             self._streams.stop()
 
-    def _on_target(self, read: Any, message: MultiDOFJointTrajectory | JointTrajectory, _info: object) -> None:
-        try:
-            target = read(message)
-        except ChunkError as error:
-            self.get_logger().error(str(error), throttle_duration_sec=2.0)
-            return
-        if self._target is None or target.stamp_ns > self._target.stamp_ns:
-            self._target = target
+    @property
+    def is_armed(self) -> bool:
+        """Whether commands reach the arm."""
+        return self._permission.is_armed
 
     # Motion: the loop's thread.
 
     def observe(self, state: RobotState | None) -> None:
         """Takes the newest measured state from whoever shares this process."""
         self._measured = state
-
-    def target_from_topic(self, stamp_ns: int) -> ToolTarget | JointTarget | None:
-        """The newest target that came by topic, None if it is too old."""
-        target = self._target
-        if target is None or stamp_ns - target.stamp_ns > self.config.target_timeout_s * 1e9:
-            return None
-        return target
 
     def step(self, stamp_ns: int, is_newest: bool, target: ToolTarget | JointTarget | None) -> None:
         """One tick: commands the arm towards the target, or brakes and holds without one.
@@ -181,7 +166,9 @@ class ControllerNode(LifecycleNode):
         measured = self._measured
         if not self._is_active or measured is None:
             return
-        if self._state is not None and self._has_lost_the_arm(self._state, measured):
+        if self._is_led_by_nobody():
+            return
+        if self._state is not None and self._link.is_armed and self._has_lost_the_arm(self._state, measured):
             self._state, self._resume_ns = None, stamp_ns + _RESUME_AFTER_NS
             self.get_logger().error(f"{self._reason}; going on from where the arm is in {_RESUME_AFTER_NS * 1e-9:g} s")
         if stamp_ns < self._resume_ns:
@@ -197,9 +184,9 @@ class ControllerNode(LifecycleNode):
             self._reason = self.waits_for = "taking over from the arm's own controller"
             self._link.publish(approach, stamp_ns)
             return
+        self._sender.observe(measured.positions)
         self._state, is_late = self._sender.resume(self._state, stamp_ns, now_ns(self))
-        hold = self._reason_to_hold(stamp_ns, measured)
-        if hold or is_late:
+        if (hold := self._reason_to_hold(stamp_ns, measured)) or is_late:
             target = None
         self._state, command, report = self._controller.step(self._state, target, self.dt_s)
         self._figures.add(command, report)
@@ -207,6 +194,19 @@ class ControllerNode(LifecycleNode):
         sending = self._sender.send(self._state, command, stamp_ns, is_newest)
         if sending is not None:
             self._link.publish(sending, stamp_ns)
+
+    def _is_led_by_nobody(self) -> bool:
+        """Whether nothing is sent, since the hardware isn't ready or the arm was (dis)armed, and all is at rest."""
+        is_armed, reason = self._permission.is_armed, self._permission.reason
+        if not reason and is_armed == self._link.is_armed:
+            return False
+        if self._state is not None and self._link.is_armed and self._is_moving():
+            return False
+        self._state = None
+        self._link.is_armed = is_armed
+        self._reason = f"not commanding: {reason or ('armed' if is_armed else 'dry run')}"
+        self.waits_for = reason or self._reason
+        return True
 
     def _has_lost_the_arm(self, state: ControllerState, measured: RobotState) -> bool:
         """Whether the arm is elsewhere than commanded: blocked, moved by hand, or put somewhere by a reset."""
@@ -225,7 +225,11 @@ class ControllerNode(LifecycleNode):
         silence_s = (stamp_ns - measured.stamp_ns) * 1e-9
         if silence_s > self.config.state_timeout_s:
             return f"holding: no joint state for {silence_s:.2f} s (limit {self.config.state_timeout_s} s)"
-        if self._watch.rivals:
+        if self._permission.reason:
+            self.waits_for = f"holding: {self._permission.reason}"
+        elif self._link.is_armed and not self._permission.is_armed:
+            self.waits_for = "holding: being disarmed"
+        elif self._watch.rivals:
             self.waits_for = f"holding: two publishers: {self._watch.rivals}"
         elif self._is_braking:
             self.waits_for = "deactivating"
@@ -240,6 +244,7 @@ class ControllerNode(LifecycleNode):
             "active": self._is_active,
             "reason": self._reason,
             "interface": self._command_config.interface,
+            "armed": self._permission.is_armed,
             **self._figures.read(),
         }
         level = (
@@ -263,16 +268,20 @@ class _Alone(ControllerNode):
         self._loop.start()
 
     def _tick(self, stamp_ns: int, is_newest: bool) -> None:
-        self.step(stamp_ns, is_newest, self.target_from_topic(stamp_ns))
+        self.step(stamp_ns, is_newest, None if self.targets is None else self.targets.at(stamp_ns))
+
+    def _forget_targets(self) -> None:
+        if self.targets is not None:
+            self.targets.clear()
 
     def _on_stall(self, stall_s: float) -> None:
         self.get_logger().error(f"the loop stood still for {stall_s:.2f} s; the arm brakes until targets are fresh")
-        self._target = None
+        self._forget_targets()
 
     def _on_jump(self, jump_ns: int) -> None:
         self.get_logger().error(f"the clock jumped by {jump_ns * 1e-9:.3f} s; the arm brakes until targets are fresh")
         self.on_clock_jump(jump_ns)
-        self._target = None
+        self._forget_targets()
 
     def close(self) -> None:
         """Brakes before the end."""

@@ -42,6 +42,7 @@ class MotionLoop(Node):
 
     def _tick(self, stamp_ns: int, is_newest: bool) -> None:
         self._safety.await_controller(self._controller.waits_for)
+        self._safety.filter.watch.is_led = self._controller.is_armed
         target = self._safety.step(stamp_ns)
         self._controller.observe(self._safety.states.newest())
         self._controller.step(stamp_ns, is_newest, target)

@@ -20,7 +20,9 @@ from vla_ros.actions.path import OffsetLimits
 from vla_ros.config import load, package_share
 from vla_ros.errors import ChunkError, LateChunkError, VlaRosError
 from vla_ros.nodes.chunk_intake import TELEOP, ChunkIntake
+from vla_ros.nodes.emergency_stop import EmergencyStop
 from vla_ros.nodes.handovers import Handovers
+from vla_ros.nodes.hardware_watch import HardwareWatch
 from vla_ros.nodes.loop import TickLoop
 from vla_ros.nodes.rivals import RivalWatch
 from vla_ros.nodes.runtime import (
@@ -34,7 +36,7 @@ from vla_ros.nodes.runtime import (
     state_folder,
 )
 from vla_ros.nodes.safety_report import SafetyReport
-from vla_ros.nodes.settings import command_setting, controller_setting, robot_setting
+from vla_ros.nodes.settings import command_setting, controller_setting, hardware_setting, robot_setting
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.streams import Streams
 from vla_ros.nodes.target_publisher import TargetPublisher
@@ -61,6 +63,7 @@ class SafetyNode(Node):
         model = RobotModel.from_config(self.robot)
         joint_limits = OffsetLimits(model.velocity, model.acceleration, model.jerk)
         self.filter = SafetyFilter(config, self.robot.tool, model.forward_kinematics, joint_limits)
+        self.hardware = HardwareWatch(self, hardware_setting(self) != "sim")
         self._lock = threading.Lock()
         self._report = SafetyReport(self, self.filter)
         self._taken_ns: list[int] = []
@@ -88,6 +91,8 @@ class SafetyNode(Node):
         stopped = self._latch.read()
         if stopped is not None:
             self.filter.stop(f"{stopped}; call safety/reset to go on", now_ns(self))
+        button = config.emergency_stop
+        self._emergency_stop = None if button is None else EmergencyStop(self, button, self._stop)
         self.add_on_set_parameters_callback(self._on_parameters)
         self._watch = RivalWatch(self, self._exclusive_topics, self._on_rivals)
         self.create_timer(1.0, self._streams.check)
@@ -133,7 +138,13 @@ class SafetyNode(Node):
         self._drop_chunks(f"task is now {task!r}" if task else "the task is empty")
 
     def _on_stop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        reason = f"safety/stop was called on {time.strftime('%Y-%m-%d at %H:%M:%S')}"
+        self._stop("safety/stop was called")
+        response.success, response.message = True, "stopped; call safety/reset to go on"
+        return response
+
+    def _stop(self, why: str) -> None:
+        """Stops, across restarts, until reset."""
+        reason = f"{why} on {time.strftime('%Y-%m-%d at %H:%M:%S')}"
         with self._lock:
             self.filter.stop(reason, now_ns(self))
         self.hurry()
@@ -141,11 +152,13 @@ class SafetyNode(Node):
             self._latch.set(reason)
         except OSError as error:
             self.get_logger().error(f"the stop is in force but won't outlive this process: {error}")
-        self._events.publish(String(data=json.dumps({"event": "safety_stop", "stamp_ns": now_ns(self)})))
-        response.success, response.message = True, "stopped; call safety/reset to go on"
-        return response
+        event = {"event": "safety_stop", "reason": reason, "stamp_ns": now_ns(self)}
+        self._events.publish(String(data=json.dumps(event)))
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._emergency_stop is not None and self._emergency_stop.reason:
+            response.success, response.message = False, f"{self._emergency_stop.reason}; mend that first"
+            return response
         self._latch.clear()
         with self._lock:
             state = self.filter.state
@@ -202,6 +215,7 @@ class SafetyNode(Node):
         Returns:
             The target, None to brake and hold.
         """
+        self.filter.timeline.scale(self.hardware.speed_scaling)
         with self._lock:
             target, verdict = self.filter.step(stamp_ns, self.dt_s, self.states.newest())
             self._served_ns += self._taken_ns
@@ -250,6 +264,7 @@ class _Alone(SafetyNode):
         self._loop.start()
 
     def _tick(self, stamp_ns: int, is_newest: bool) -> None:
+        self.await_controller(self.hardware.reason)
         self.step(stamp_ns)
         if is_newest:
             self.finish_tick(stamp_ns)

@@ -7,15 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import VlaRosError
-from vla_ros.nodes.command_messages import from_pose_message, from_trajectory_message
+from vla_ros.nodes.command_messages import from_pose_message, from_trajectory_message, from_twist_message
 from vla_ros.nodes.runtime import SENSOR, newest_only
 from vla_ros.robots.config import CommandConfig, RobotConfig
+from vla_ros.sim.tool_servo import TWIST_TIMEOUT_S
 from vla_ros.sim.trajectory import DesiredState
 from vla_ros.sim.world import World
 
@@ -42,6 +43,7 @@ class SimArm:
             "velocity": (Float64MultiArray, self._take_velocities),
             "trajectory": (JointTrajectory, self._take_trajectory),
             "cartesian": (PoseStamped, self._take_pose),
+            "twist": (TwistStamped, self._take_twist),
         }
         kind, self._take = forms[config.interface]
         node.create_subscription(kind, config.topic, self._on_command, newest_only(SENSOR))
@@ -85,3 +87,6 @@ class SimArm:
 
     def _take_pose(self, message: PoseStamped, _now_ns: int) -> None:
         self._world.set_tool_command(from_pose_message(message, self._robot.base_frame))
+
+    def _take_twist(self, message: TwistStamped, _now_ns: int) -> None:
+        self._world.set_tool_twist(from_twist_message(message, self._robot.base_frame), TWIST_TIMEOUT_S)

@@ -117,7 +117,7 @@ class ToolLimits:
             _check_limit(f"tool: {limit.name}", getattr(self, limit.name))
 
 
-Interface = Literal["position", "trajectory", "velocity", "cartesian"]
+Interface = Literal["position", "trajectory", "velocity", "cartesian", "twist"]
 INTERFACES: tuple[Interface, ...] = get_args(Interface)
 
 
@@ -130,6 +130,7 @@ class CommandConfig:
             `trajectory`: trajectory_msgs/JointTrajectory, a short one that ends at rest, some 50 times a second.
             `velocity`: std_msgs/Float64MultiArray, for a controller that stops by itself when commands end.
             `cartesian`: geometry_msgs/PoseStamped of the tcp in base, for a controller that solves joints by itself.
+            `twist`: geometry_msgs/TwistStamped of the tcp in base axes, for a servo that stops when twists end.
         topic: relative topic name of the arm's controller.
         alternatives: topics of the arm's other controllers by interface, for who asks for another one.
         trajectory_rate_hz: trajectories per second.

@@ -76,6 +76,23 @@ class KeepOutSphere:
 
 
 @dataclass(frozen=True)
+class EmergencyStopConfig:
+    """An emergency stop that is told by topic.
+
+    Attributes:
+        topic: std_msgs/Bool, true while it is pressed; relative to the robot's namespace.
+        heartbeat_s: silence after which it counts as pressed.
+    """
+
+    topic: str
+    heartbeat_s: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.heartbeat_s < math.inf:
+            raise ValueError(f"emergency_stop: heartbeat_s is {self.heartbeat_s}, it has to be positive and finite")
+
+
+@dataclass(frozen=True)
 class SafetyConfig:
     """Limits of the Cartesian filter, all in the robot's base frame.
 
@@ -105,6 +122,7 @@ class SafetyConfig:
         state_timeout_s: silence of `joint_states` after which the filter faults.
         tracking_tolerance_m: distance of commanded and measured tcp past which the filter faults.
         tracking_tolerance_rad: angle of commanded and measured tool, or of any joint, past which the filter faults.
+        emergency_stop: the topic of a button that has to say all the time that it isn't pressed; null for none.
     """
 
     workspace_lower_m: tuple[float, float, float]
@@ -128,6 +146,7 @@ class SafetyConfig:
     state_timeout_s: float = 0.1
     tracking_tolerance_m: float = 0.08
     tracking_tolerance_rad: float = 0.5
+    emergency_stop: EmergencyStopConfig | None = None
 
     def __post_init__(self) -> None:
         for axis, lower, upper in zip("xyz", self.workspace_lower_m, self.workspace_upper_m, strict=True):

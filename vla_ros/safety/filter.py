@@ -73,7 +73,7 @@ class SafetyFilter:
     ) -> None:
         self.config = config
         self._forward_kinematics, self._joint_limits = forward_kinematics, joint_limits
-        self._watch = ArmWatch(config, forward_kinematics)
+        self.watch = ArmWatch(config, forward_kinematics)
         self._rate, regions = config.make_rate(tool_limits), config.make_regions()
         self._limits: tuple[ToolLimit, ...] = (KeepOut(regions), self._rate, StoppingRoom(regions, self._rate))
         # The soft start is the rate's: a lead over as slow as that would last long after it.
@@ -249,17 +249,17 @@ class SafetyFilter:
         return self._joint
 
     def _check_measured(self, now_ns: int, measured: RobotState | None) -> None:
-        problem = self._watch.unusable(measured, now_ns)
+        problem = self.watch.unusable(measured, now_ns)
         if self._state is MotionState.IDLE and measured is None:
             self._reason = "no joint state yet; is the arm's driver running?"
         elif problem and self._state is not MotionState.STOPPED:
             self._fault(problem, now_ns)
         elif self._state is MotionState.FAULT and measured is not None:
             self._oldest_stamp_ns = now_ns
-            if self._watch.has_settled(measured):
+            if self.watch.has_settled(measured):
                 self._hold(f"waiting for a chunk after a fault: {self._reason}")
         elif self._state is MotionState.RUNNING and measured is not None:
-            astray = self._watch.astray(measured, self._motion, self._joint)
+            astray = self.watch.astray(measured, self._motion, self._joint)
             if astray:
                 self._fault(astray, now_ns)
 
@@ -290,7 +290,7 @@ class SafetyFilter:
 
     def _fault(self, reason: str, now_ns: int) -> None:
         self.drop_chunks(now_ns, reason)
-        self._watch.unsettle()
+        self.watch.unsettle()
         self._motion = self._joint = None
         self._state, self._reason = MotionState.FAULT, reason
 

@@ -28,6 +28,8 @@ class ArmWatch:
     def __init__(self, config: SafetyConfig, forward_kinematics: Callable[[FloatArray], FloatArray]) -> None:
         self._config, self._forward_kinematics = config, forward_kinematics
         self._still: RobotState | None = None
+        self.is_led = True
+        """Whether the arm is to follow what is commanded; in a dry run it stands, and isn't astray."""
 
     def unusable(self, measured: RobotState | None, now_ns: int) -> str:
         """Why a state can't be relied upon, empty if it can."""
@@ -52,6 +54,8 @@ class ArmWatch:
             motion: of the tool, commanded last; None if joints were.
             joint: commanded last, None if the tool was.
         """
+        if not self.is_led:
+            return ""
         limit_rad = self._config.tracking_tolerance_rad
         if joint is not None:
             gaps = np.abs(joint.positions - measured.positions)

@@ -196,6 +196,14 @@ class World:
         """
         self._tool.set_target(T_base_tcp)
 
+    def set_tool_twist(self, twist: FloatArray, timeout_s: float) -> None:
+        """Commands the arm: (6,) linear m/s and angular rad/s of the tcp in base axes, for so long if no other comes.
+
+        Raises:
+            ConfigError: if it isn't finite; the command in force stays.
+        """
+        self._tool.set_twist(twist, self.time_s + timeout_s)
+
     def set_gripper_command(self, opening: float) -> None:
         """Commands the gripper: 0 closed .. 1 open; held until the next one.
 

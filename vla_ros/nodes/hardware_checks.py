@@ -1,0 +1,134 @@
+"""What hardware_node looks at before an arm is led, and while it is: each check says what is wrong, and the mend."""
+
+from __future__ import annotations
+
+from lifecycle_msgs.srv import GetState
+from rclpy.node import Node
+
+from vla_ros.contract import Rig
+from vla_ros.errors import VlaRosError
+from vla_ros.hardware.readiness import Check
+from vla_ros.nodes.camera_watch import CameraWatch
+from vla_ros.nodes.controller_manager import ControllerManager
+from vla_ros.nodes.driver_link import DriverLink
+from vla_ros.nodes.runtime import SENSOR, newest_only, now_ns
+from vla_ros.nodes.service_calls import Service, Steps
+from vla_ros.nodes.state_intake import StateIntake
+from vla_ros.nodes.tf import TransformBuffer, TransformError, TransformListener
+from vla_ros.robots.config import RobotConfig
+
+_STATE_TIMEOUT_S = 0.2
+_ACTIVE = "active"
+_BEING_TOLD, _BEING_ACTIVATED = "being told to the arm", "being activated"
+
+
+class HardwareChecks:
+    """The checks, in their order.
+
+    Args:
+        node: subscribes and asks.
+        robot: whose arm it is.
+        rig: its cell.
+        link: to its driver.
+        manager: of its controllers.
+        command_topic: resolved, on which the motion path alone may publish.
+        policy: whether a policy has to be active: its name; empty for none.
+        with_cameras: whether the rig's cameras have to send.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        robot: RobotConfig,
+        rig: Rig,
+        link: DriverLink,
+        manager: ControllerManager,
+        command_topic: str,
+        policy: str,
+        with_cameras: bool,
+    ) -> None:
+        self._node, self._robot, self._link, self._manager = node, robot, link, manager
+        self._command_topic, self._policy = command_topic, policy
+        self._states = StateIntake(node, robot, newest_only(SENSOR)).states
+        self._tf = TransformBuffer()
+        TransformListener(node, self._tf)
+        cameras = rig.cameras.values() if with_cameras else ()
+        self._frames = [robot.tcp_frame, *(camera.mount.frame for camera in cameras)]
+        self._cameras = CameraWatch(node, rig) if with_cameras else None
+        self._policy_state = Service(node, GetState, "policy_node/get_state")
+        self._asked: Steps | None = None
+        self.settings = _BEING_TOLD
+        """Why the arm hasn't taken its settings, empty if it has."""
+
+        self.activation = _BEING_ACTIVATED
+        """Why the controller wasn't activated, empty if it was."""
+
+    def in_order(self) -> tuple[Check, ...]:
+        """All of them."""
+        return (
+            Check("driver", self._driver, is_latched=True),
+            Check("arm", lambda: self._link.fault, is_latched=True),
+            Check("joint_states", self._joint_states),
+            Check("settings", lambda: self.settings),
+            Check("controller", lambda: self.activation or self._manager.problem, is_latched=True),
+            Check("tf", self._transforms, is_for_start=True),
+            Check("cameras", lambda: "" if self._cameras is None else self._cameras.problem, is_for_start=True),
+            Check("commands", self._rivals),
+            Check("policy", self._policy_node, is_for_start=True),
+        )
+
+    def begin_anew(self) -> None:
+        """After a recovery the controller has to be active again."""
+        self.activation = _BEING_ACTIVATED
+
+    def _driver(self) -> str:
+        problem = self._link.silence or self._manager.silence
+        if problem:
+            # One that is started again knows nothing of what it was told.
+            self.settings = _BEING_TOLD
+        return problem
+
+    def _joint_states(self) -> str:
+        newest = self._states.newest()
+        if newest is None:
+            return f"none with all of {', '.join(self._robot.joint_names)}; is the joint_state_broadcaster active?"
+        silence_s = (now_ns(self._node) - newest.stamp_ns) * 1e-9
+        if abs(silence_s) <= _STATE_TIMEOUT_S:
+            return ""
+        if silence_s < 0.0:
+            return f"stamped {-silence_s:.2f} s in the future; are the clocks in step?"
+        return f"none for {silence_s:.2f} s (limit {_STATE_TIMEOUT_S} s)"
+
+    def _transforms(self) -> str:
+        base, missing = self._robot.base_frame, []
+        for frame in self._frames:
+            try:
+                self._tf.lookup(base, frame)
+            except TransformError as error:
+                missing.append(str(error))
+        return "; ".join(missing)
+
+    def _rivals(self) -> str:
+        infos = self._node.get_publishers_info_by_topic(self._command_topic)
+        publishers = sorted(info.node_name for info in infos)
+        if len(publishers) > 1:
+            return f"{self._command_topic} is published by {', '.join(publishers)}; end all but one"
+        return "" if publishers else f"nobody publishes {self._command_topic}; is the motion path running?"
+
+    def _policy_node(self) -> str:
+        if not self._policy:
+            return ""
+        if self._asked is None:
+            self._asked = self._policy_state.call(GetState.Request())
+        try:
+            next(self._asked)
+        except StopIteration:
+            self._asked = None
+        except VlaRosError as error:
+            self._asked = None
+            return f"policy_node: {error}"
+        answer = self._policy_state.response
+        if answer is None:
+            return "policy_node is asked for its state"
+        label = str(answer.current_state.label)
+        return "" if label == _ACTIVE else f"policy_node is {label}; its log says why it doesn't take the rig"
