@@ -103,6 +103,24 @@ def test_tasks_of_a_verb_name_every_thing_and_never_stack_one_on_itself() -> Non
         assert all((task.destination is not None) == (verb in ("place", "stack")) for task in tasks)
 
 
+def test_single_scene_is_a_varied_one_with_the_named_thing_alone() -> None:
+    for seed in range(40):
+        task = draw_task("pick", seed, "single")
+        whole, content = draw_content(seed, "varied", task), draw_content(seed, "single", task)
+        assert content.things == whole.objects[:1]
+        assert content.objects[0].name == task.thing.name
+        assert (content.look, content.servo_scale) == (whole.look, whole.servo_scale)
+    assert {draw_task("reach", seed, "single").thing for seed in SEEDS} == set(THINGS)
+
+
+@pytest.mark.parametrize("verb", ["push", "place", "stack"])
+def test_single_scene_has_nothing_for_what_takes_more_than_one_thing(verb: str) -> None:
+    with pytest.raises(ConfigError, match="setting single"):
+        draw_task(verb, 0, "single")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="setting single has one thing"):
+        draw_content(0, "single", draw_task(verb, 0, "varied"))  # type: ignore[arg-type]
+
+
 def test_the_setting_of_blocks_is_what_it_was() -> None:
     for seed in range(20):
         content = draw_content(seed, "blocks")

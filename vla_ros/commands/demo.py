@@ -13,7 +13,7 @@ from vla_ros.config import load, package_share
 from vla_ros.errors import VlaRosError
 from vla_ros.instruction import parse_instruction
 
-SETTINGS = ("blocks", "varied")
+SETTINGS = ("blocks", "varied", "single")
 _EPILOG = """\
 Starts launch/bringup.launch.xml (all nodes as processes over DDS, MuJoCo, rendered cameras), gives the instruction,
 judges success from the simulator's ground truth and writes a folder with a video, a plot, a table and summary.json.

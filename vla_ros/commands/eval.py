@@ -59,7 +59,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--against", metavar="Q", help="another policy (as --policy), on the same seeds")
     parser.add_argument("--mode", choices=("process", "ros"), default="process", help="see below (default %(default)s)")
     parser.add_argument(
-        "--setting", choices=("varied", "blocks"), default="varied", help="of the scenes (default %(default)s)"
+        "--setting",
+        choices=("varied", "blocks", "single"),
+        default="varied",
+        help="of the scenes (default %(default)s)",
     )
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="processes at a time, mode process (default: cores, at most 2)"

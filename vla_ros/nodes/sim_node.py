@@ -51,7 +51,7 @@ class SimNode(Node):
         with_cameras = bool(parameter(self, "cameras", True, "draw and publish the rig's cameras"))
         self._robot = robot
         seed = parameter(self, "seed", 0, "seed of the next sim/reset", is_fixed=False, least=0)
-        setting = parameter(self, "setting", "blocks", "which scenes: blocks or varied")
+        setting = parameter(self, "setting", "blocks", "which scenes: blocks, varied or single")
         parameter(self, "needed", "", "instruction that the scene of the next sim/reset must allow", is_fixed=False)
         self._world = World(robot, self._rig, int(seed), setting)
         self._world.reset(int(seed), self._needed())

@@ -101,7 +101,7 @@ class CameraRenderer:
             size = camera.height, camera.width
             if size not in self._renderers:
                 renderer = mujoco.Renderer(self._model, *size)
-                renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._scene.setting == "varied"
+                renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._scene.setting != "blocks"
                 renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
                 self._renderers[size] = renderer
 

@@ -1,12 +1,13 @@
 """What a seed puts into the simulated cell: which things, where, how they look, and how the cameras and physics differ.
 
 Everything is drawn here, before a model sees it, so that a scene can be known without a simulator. `blocks` is three
-blocks in a plain cell; `varied` is what a policy has to cope with that is to see more than the cell it was shown.
+blocks in a plain cell; `varied` is what a policy has to cope with that is to see more than the cell it was shown;
+`single` is that with one thing alone, for policies that hear no instruction.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -29,10 +30,14 @@ from vla_ros.sim.layout import Claim, draw_layout, has_free_way
 from vla_ros.sim.look import Look, draw_bowl_colour, draw_distractor_colour, draw_look, draw_shade
 from vla_ros.sim.placement import BLOCK_COLOURS, draw_placements
 
-Setting = Literal["blocks", "varied"]
-SETTINGS: tuple[Setting, ...] = ("blocks", "varied")
+Setting = Literal["blocks", "varied", "single"]
+SETTINGS: tuple[Setting, ...] = ("blocks", "varied", "single")
 # What can be asked in each: there is neither a bowl nor enough to stack among the blocks.
-SETTING_VERBS: dict[Setting, tuple[Verb, ...]] = {"blocks": ("reach", "push", "pick"), "varied": VERBS}
+SETTING_VERBS: dict[Setting, tuple[Verb, ...]] = {
+    "blocks": ("reach", "push", "pick"),
+    "varied": VERBS,
+    "single": ("reach", "pick"),
+}
 ObjectShape = Literal["block", "cylinder", "bowl", "pebble", "tile", "stick"]
 DISTRACTOR_SHAPES: tuple[ObjectShape, ...] = ("pebble", "tile", "stick")
 OBJECT_COUNT, MOST_DISTRACTORS = 4, 2
@@ -122,7 +127,7 @@ def draw_content(seed: int, setting: Setting, needed: Instruction | None = None)
 
     Args:
         seed: the same one gives the same scene.
-        setting: `blocks` or `varied`.
+        setting: one of `SETTINGS`.
         needed: what the scene must allow: it then holds what this names, with the free way that a push takes.
 
     Raises:
@@ -132,6 +137,8 @@ def draw_content(seed: int, setting: Setting, needed: Instruction | None = None)
         return _draw_blocks(seed, needed)
     if setting == "varied":
         return _draw_varied(seed, needed)
+    if setting == "single":
+        return _draw_single(seed, needed)
     raise ConfigError("setting of the scene", f"{setting!r} is none", f"choose one of {', '.join(SETTINGS)}")
 
 
@@ -144,7 +151,7 @@ def draw_task(verb: Verb, seed: int, setting: Setting = "varied") -> Instruction
     if verb not in SETTING_VERBS[setting]:
         raise ConfigError(f"verb {verb!r}", f"the setting {setting} has no such tasks", "choose the setting varied")
     rng = np.random.default_rng([_TASK_STREAM, seed, *verb.encode()])
-    things = THINGS if setting == "varied" else tuple(Thing(colour) for colour in BLOCK_COLOURS)
+    things = tuple(Thing(colour) for colour in BLOCK_COLOURS) if setting == "blocks" else THINGS
     thing = things[int(rng.integers(len(things)))]
     if verb == "push":
         return Instruction(verb, thing, DIRECTIONS[int(rng.integers(len(DIRECTIONS)))])
@@ -200,6 +207,15 @@ def _draw_varied(seed: int, needed: Instruction | None) -> SceneContent:
         servo_scale=physics.uniform(*_SERVO_SCALE),
         finger_damping_scale=physics.uniform(*_SERVO_SCALE),
     )
+
+
+def _draw_single(seed: int, needed: Instruction | None) -> SceneContent:
+    """A varied scene without everything but the thing that is needed, or its first."""
+    if needed is not None and (needed.destination is not None or needed.direction is not None):
+        where, problem = f"instruction {str(needed)!r}", "the setting single has one thing, to be reached or picked up"
+        raise ConfigError(where, problem, "choose the setting varied")
+    whole = _draw_varied(seed, needed)
+    return replace(whole, setting="single", objects=whole.objects[:1], bowl=None, distractors=())
 
 
 def _draw_things(rng: np.random.Generator, needed: Instruction | None) -> list[Thing]:

@@ -97,7 +97,7 @@ def build_scene(robot: RobotConfig, rig: Rig, setting: Setting = "blocks") -> Sc
     """
     if setting not in SETTINGS:
         raise ConfigError("setting of the scene", f"{setting!r} is none", f"choose one of {', '.join(SETTINGS)}")
-    is_varied = setting == "varied"
+    is_varied = setting != "blocks"
     spec = _load_robot(robot)
     T_world_base = _static_pose(spec, robot.base_frame)
     _set_options(spec, rig)

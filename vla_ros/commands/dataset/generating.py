@@ -39,7 +39,10 @@ def add_arguments(verbs: Any) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a dataset a robot is made in it")
     parser.add_argument("--contract", default="small_vla", metavar="NAME", help="default: %(default)s")
     parser.add_argument(
-        "--setting", choices=("varied", "blocks"), default="varied", help="of the scenes (default: %(default)s)"
+        "--setting",
+        choices=("varied", "blocks", "single"),
+        default="varied",
+        help="of the scenes (default: %(default)s)",
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--ray", default="", metavar="ADDRESS", help="of a Ray cluster that does the work")
