@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vla_ros.config import find_config, load
@@ -113,6 +113,18 @@ class Rig:
     table_height_m: float = 0.0
 
 
-def load_rig(name: str) -> Rig:
-    """The rig of that name in `config/rigs`, or of that file."""
-    return load(Rig, find_config("rigs", name))
+def load_rig(name: str, prefix: str = "") -> Rig:
+    """The rig of that name in `config/rigs`, or of that file.
+
+    Args:
+        name: of a rig, or path of its YAML.
+        prefix: of the arm (`load_robot`), before the links that carry cameras and the cameras' frames.
+    """
+    rig = load(Rig, find_config("rigs", name))
+    if not prefix:
+        return rig
+    cameras = {}
+    for key, camera in rig.cameras.items():
+        mount = replace(camera.mount, parent=prefix + camera.mount.parent, frame=prefix + camera.mount.frame)
+        cameras[key] = replace(camera, mount=mount)
+    return replace(rig, cameras=cameras)

@@ -53,6 +53,7 @@ _ACTIONS: dict[str, Shape] = {
     "include": Shape(("file",), _CONDITION, {"arg": _NAMED_VALUE}),
     "push_ros_namespace": _PUSH,
     "push-ros-namespace": _PUSH,
+    "set_remap": Shape(("from", "to"), _CONDITION),
 }
 _ACTIONS["group"] = Shape((), ("scoped", *_CONDITION), _ACTIONS)
 _LAUNCH = Shape((), (), _ACTIONS)

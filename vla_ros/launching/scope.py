@@ -30,6 +30,13 @@ class Scope:
         self.folder = Path()
         # ROS distributions up to Jazzy keep an included file's folder after its end and use it for its arguments.
         self.folder_in_ros = Path()
+        # As in ROS one list a scope and all that are opened in it: what a group adds to it outlasts the group.
+        self.remaps: list[tuple[str, str]] | None = None
+
+    def set_remap(self, before: str, after: str) -> None:
+        """Has every node from here on remap a name, before its own remaps."""
+        self.remaps = self.remaps or []
+        self.remaps.append((before, after))
 
     def text(self, text: str, where: str) -> str:
         """An attribute's value with everything substituted."""

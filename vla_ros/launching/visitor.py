@@ -1,8 +1,9 @@
 """Walks a launch file and what it includes from top to bottom, as `ros2 launch` does, and collects nodes and arguments.
 
 Rules taken over from ROS: variables set by `<arg>`, `<let>` and an include's arguments stay set after it, down to the
-end of the innermost scoped `<group>`; a value given from outside wins over an `<arg>`'s default; an argument without
-default has to be passed to every include explicitly; pushed namespaces end with the group.
+end of the innermost scoped `<group>`, as do remaps set by `<set_remap>`; a value given from outside wins over an
+`<arg>`'s default; an argument without default has to be passed to every include explicitly; pushed namespaces end with
+the group.
 """
 
 from __future__ import annotations
@@ -90,6 +91,8 @@ class Visitor:
             self._include(element)
         elif element.tag == "group":
             self._group(element)
+        elif element.tag == "set_remap":
+            self.scope.set_remap(self._text(element, "from"), self._text(element, "to"))
         else:
             pushed = self.scope.namespace(self._text(element, "namespace"), element.where)
             self.scope.variables[NAMESPACE] = pushed or "/"
@@ -128,10 +131,10 @@ class Visitor:
         scoped = element.attributes.get("scoped", "true")
         if scoped not in ("true", "1", "false", "0"):
             raise ConfigError(element.where, f"'scoped' is {scoped!r}", "write true or false; it takes no substitution")
-        outer = dict(self.scope.variables)
+        outer, outer_remaps = dict(self.scope.variables), self.scope.remaps
         self._visit_all(element)
         if scoped in ("true", "1"):
-            self.scope.variables = outer
+            self.scope.variables, self.scope.remaps = outer, outer_remaps
 
     def _include(self, element: Element) -> None:
         path = Path(self._text(element, "file"))
@@ -172,7 +175,10 @@ class Visitor:
                 self.scope.node_name(given["name"], where) if "name" in given else None,
                 self.scope.namespace(below, where),
                 tuple(self._parameter(child) for child in element.all("param")),
-                tuple((self._text(child, "from"), self._text(child, "to")) for child in element.all("remap")),
+                (
+                    *(self.scope.remaps or ()),
+                    *((self._text(child, "from"), self._text(child, "to")) for child in element.all("remap")),
+                ),
                 env,
                 self.scope.words(given["args"], where) if "args" in given else (),
                 output,

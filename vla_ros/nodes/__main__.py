@@ -11,6 +11,7 @@ from vla_ros.errors import VlaRosError
 EXECUTABLES = (
     "camera_node",
     "controller_node",
+    "gripper_node",
     "hardware_node",
     "motion",
     "policy_node",

@@ -14,11 +14,12 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
-from vla_ros.contract import CameraMount, RigCamera, load_rig
+from vla_ros.contract import CameraMount, RigCamera
 from vla_ros.errors import SensorError, UnknownNameError
 from vla_ros.geometry import rotations, se3
 from vla_ros.nodes import image_messages, messages
-from vla_ros.nodes.runtime import IMAGES, RELIABLE, SENSOR, newest_only, now_ns, parameter, required_parameter, run
+from vla_ros.nodes.runtime import IMAGES, RELIABLE, SENSOR, newest_only, now_ns, parameter, run
+from vla_ros.nodes.settings import rig_setting
 from vla_ros.nodes.tf import TransformBroadcaster
 from vla_ros.observation.camera_feed import CameraFeed, open_capture
 from vla_ros.types import CameraModel, FloatArray, ImageArray
@@ -34,7 +35,7 @@ class CameraNode(Node):
 
     def __init__(self) -> None:
         super().__init__("camera_node")
-        rig = load_rig(required_parameter(self, "rig", "name of the rig, or its YAML file"))
+        rig = rig_setting(self)
         wanted = [
             str(name) for name in parameter(self, "cameras", [""], "cameras of the rig to serve; empty: all") if name
         ]

@@ -32,11 +32,10 @@ from vla_ros.nodes.runtime import (
     raise_priority,
     run,
 )
-from vla_ros.nodes.settings import command_setting, controller_setting, robot_setting
+from vla_ros.nodes.settings import command_setting, controller_setting, model_setting, robot_setting
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.streams import Streams
 from vla_ros.nodes.target_intake import TargetIntake
-from vla_ros.robots.model import RobotModel
 from vla_ros.types import JointTarget, RobotState, ToolTarget
 
 _AT_REST_RAD_S = 1e-4
@@ -86,7 +85,7 @@ class ControllerNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Builds the controller and its topics; nothing moves."""
         before = entities(self)
-        model = RobotModel.from_config(self.robot)
+        model = model_setting(self, self.robot)
         self._controller = CartesianController(model, self.config)
         if math.isinf(self._controller.init(model.home).clearance_m):
             self.get_logger().warning(

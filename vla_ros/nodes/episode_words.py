@@ -21,6 +21,7 @@ class EpisodeWords:
 
     Attributes:
         robot: name or YAML file.
+        prefix: before its links and joints.
         rig: the cell.
         policies: words for policies that are to act, names or YAML files.
         task: instruction; empty for the one in force.
@@ -30,6 +31,7 @@ class EpisodeWords:
     """
 
     robot: str
+    prefix: str
     rig: Rig
     policies: tuple[str, ...]
     task: str
@@ -39,6 +41,8 @@ class EpisodeWords:
 
     def __post_init__(self) -> None:
         self._robot_config: dict[str, Any] = plain(load_yaml(find_config("robots", self.robot)))
+        if self.prefix:
+            self._robot_config["prefix"] = self.prefix
         self._versions = {
             **versions(),
             "git": git_version(),

@@ -18,16 +18,15 @@ from rclpy.task import Future
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from vla_ros.contract import load_rig
 from vla_ros.errors import ConfigError, VlaRosError
 from vla_ros.hardware.readiness import HardwareState, Readiness
 from vla_ros.nodes import messages
 from vla_ros.nodes.controller_manager import ControllerManager
 from vla_ros.nodes.driver_link import make_link
 from vla_ros.nodes.hardware_checks import HardwareChecks
-from vla_ros.nodes.runtime import LATCHED, RELIABLE, SENSOR, now_ns, parameter, required_parameter, run
+from vla_ros.nodes.runtime import LATCHED, RELIABLE, SENSOR, now_ns, parameter, run
 from vla_ros.nodes.service_calls import Steps
-from vla_ros.nodes.settings import command_setting, robot_setting
+from vla_ros.nodes.settings import command_setting, rig_setting, robot_setting
 from vla_ros.robots.driver import WrenchLimit
 
 POLL_HZ = 40.0
@@ -47,7 +46,7 @@ class HardwareNode(Node):
         if driver is None:
             mend = "add it (docs/hardware.md), or use hardware:=sim"
             raise ConfigError(f"robot {robot.name}", "has no `driver` in its YAML", mend)
-        rig = load_rig(required_parameter(self, "rig", "name of the rig, or its YAML file"))
+        rig = rig_setting(self)
         with_cameras = bool(parameter(self, "cameras", True, "whether the rig's cameras have to send"))
         policy = str(parameter(self, "policy", "", "whether policy_node has to be active: its policy's name"))
         command = command_setting(self, robot)

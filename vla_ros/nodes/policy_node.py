@@ -14,7 +14,6 @@ from rclpy.lifecycle import Node as LifecycleNode
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
-from vla_ros.contract import load_rig
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes import messages
 from vla_ros.nodes.inference import Inference
@@ -33,8 +32,8 @@ from vla_ros.nodes.runtime import (
     required_parameter,
     run,
 )
+from vla_ros.nodes.settings import hardware_setting, rig_setting, robot_setting
 from vla_ros.policies.registry import listed_policies, policies_by_name, policy_name
-from vla_ros.robots.config import load_robot
 
 POLL_HZ = 60.0
 """How often it looks for messages."""
@@ -49,13 +48,13 @@ class PolicyNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__("policy_node")
-        self.robot = load_robot(required_parameter(self, "robot", "name of the robot, or its YAML file"))
-        self.rig = load_rig(required_parameter(self, "rig", "name of the rig, or its YAML file"))
+        self.robot, self.rig = robot_setting(self), rig_setting(self)
         meaning = "the active policy: its name, or its YAML file"
         self._wanted = required_parameter(self, "policy", meaning, is_fixed=False)
         meaning = "policies kept loaded besides the active one, with commas: names or YAML files"
         self._residents_wanted = listed_policies(str(parameter(self, "resident", "", meaning, is_fixed=False)))
         task = str(parameter(self, "task", "", "instruction in force from the start; empty: wait for `task`"))
+        hardware_setting(self)
         self._autostart = bool(parameter(self, "autostart", True, "activate without being asked"))
         self._started_ns = now_ns(self)
         self.residents: Residents | None = None

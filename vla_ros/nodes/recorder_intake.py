@@ -20,6 +20,7 @@ from vla_ros.contract import Rig
 from vla_ros.nodes.runtime import now_ns
 from vla_ros.nodes.streams import Polled
 from vla_ros.recording.bag_writer import Topic
+from vla_ros.recording.topic_names import STATES
 from vla_ros.recording.topics import EVENT_TOPIC, STRING, fixed_topics, policy_topic
 
 DEPTH = 4000
@@ -73,11 +74,16 @@ class RecorderIntake:
         node: subscribes.
         rig: the cell.
         sink: called with the topic, the time of arrival in ns and the message, serialised.
+        states: where the arm's joint states are; in the bag they are `joint_states` whatever their driver calls them.
     """
 
-    def __init__(self, node: Node, rig: Rig, sink: _Sink) -> None:
+    def __init__(self, node: Node, rig: Rig, sink: _Sink, states: str = STATES) -> None:
         self._node, self._sink = node, sink
-        self._fixed = {node.resolve_topic_name(topic.name): topic for topic in fixed_topics(rig)}
+        self._fixed = {
+            node.resolve_topic_name(states if topic.name == STATES else topic.name): topic
+            for topic in fixed_topics(rig)
+        }
+        self._bag_names = {node.resolve_topic_name(states): node.resolve_topic_name(STATES)}
         # The namespace, as remapping leaves it.
         self._prefix = node.resolve_topic_name("policies/x/observed").removesuffix("policies/x/observed")
         self._polled = Polled(node, most=DEPTH)
@@ -172,10 +178,10 @@ class RecorderIntake:
 
     def _subscribe(self, name: str, relative: str, kind: str, quality: _Quality, offered: Qos | None = None) -> None:
         with self._lock:
-            heard = self._heard.setdefault(name, _Heard(Topic(name, kind), relative))
+            heard = self._heard.setdefault(name, _Heard(Topic(self._bag_names.get(name, name), kind), relative))
             heard.qualities.add(quality)
             if offered is not None and not heard.topic.qos:
-                heard.topic = Topic(name, kind, (offered,))
+                heard.topic = Topic(heard.topic.name, kind, (offered,))
         profile = QoSProfile(
             reliability=quality[0], durability=quality[1], history=HistoryPolicy.KEEP_LAST, depth=DEPTH
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vla_ros.nodes.runtime import LATCHED, RELIABLE, now_ns, parameter, required_parameter, run  # isort: skip # Before rclpy.
+from vla_ros.nodes.runtime import LATCHED, RELIABLE, now_ns, parameter, run  # isort: skip # Before rclpy.
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
@@ -17,13 +17,13 @@ from rclpy.serialization import deserialize_message
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from vla_ros.contract import load_rig
 from vla_ros.errors import RecordingError, UnknownNameError, VlaRosError
 from vla_ros.nodes import messages
 from vla_ros.nodes.episode_words import EpisodeWords
 from vla_ros.nodes.recorder_images import ImageCompressor
 from vla_ros.nodes.recorder_intake import RecorderIntake
 from vla_ros.nodes.recorder_report import RecorderReport
+from vla_ros.nodes.settings import rig_setting, robot_setting, states_topic
 from vla_ros.policies.registry import listed_policies
 from vla_ros.recording.bag_writer import STORAGES, Topic
 from vla_ros.recording.disk import DiskLimits
@@ -42,11 +42,11 @@ class RecorderNode(Node):
 
     def __init__(self) -> None:
         super().__init__("recorder_node")
-        robot = required_parameter(self, "robot", "name of the robot, or its YAML file")
-        rig = load_rig(required_parameter(self, "rig", "name of the rig, or its YAML file"))
+        robot, rig = robot_setting(self), rig_setting(self)
         policies = str(parameter(self, "policies", "", "policies that are to act, with commas, for their contracts"))
         self.words = EpisodeWords(
-            robot,
+            str(self.get_parameter("robot").value),
+            robot.prefix,
             rig,
             listed_policies(policies),
             str(parameter(self, "task", "", "instruction of the episodes; empty: the one in force")),
@@ -67,7 +67,7 @@ class RecorderNode(Node):
         elif unfinished := self.recorder.store.unfinished():
             names = ", ".join(path.name for path in unfinished)
             self.get_logger().warning(f"{folder} has unfinished {names}; `vla-ros episodes repair` finishes them")
-        self.intake = RecorderIntake(self, rig, self._take)
+        self.intake = RecorderIntake(self, rig, self._take, states_topic(self, robot))
         self.finished: list[Path] = []
         """Folders of the episodes that this node has finished, without those that were discarded later."""
         self._last: Path | None = None

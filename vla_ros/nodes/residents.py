@@ -12,10 +12,10 @@ from vla_ros.contract import Rig
 from vla_ros.nodes.camera_intake import CameraIntake
 from vla_ros.nodes.resident_policy import LoadedPolicy, ResidentPolicy
 from vla_ros.nodes.runtime import RELIABLE, SENSOR, destroy, entities, newest_only, now_ns
+from vla_ros.nodes.settings import model_setting
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.streams import Polled
 from vla_ros.robots.config import RobotConfig
-from vla_ros.robots.model import RobotModel
 from vla_ros.types import RobotState
 
 
@@ -33,7 +33,7 @@ class Residents:
         # Replaced and never changed: other threads go through it.
         self.by_name: Mapping[str, ResidentPolicy] = {}
         before = entities(node)
-        self._model = RobotModel.from_config(robot)
+        self._model = model_setting(node, robot)
         self._streams = Polled(node)
         self._states = StateIntake(node, robot, newest_only(SENSOR), self._on_state, self._streams).states
         node.create_subscription(Float64, "gripper/command", self._on_gripper_command, RELIABLE)

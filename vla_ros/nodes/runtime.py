@@ -67,6 +67,12 @@ LATCHED = QoSProfile(
 
 # Turns of a poll for one of the executor, where the nodes poll their streams themselves.
 _SELDOM = 4
+_is_over = threading.Event()
+
+
+def is_ending() -> bool:
+    """Whether the process was asked to end, for who waits while nodes are made."""
+    return _is_over.is_set()
 
 
 def newest_only(profile: QoSProfile) -> QoSProfile:
@@ -165,10 +171,10 @@ def run(make: Callable[[], Sequence[Node]], poll_hz: float | None = None, args: 
     Returns:
         The exit code.
     """
-    is_over = threading.Event()
+    _is_over.clear()
 
     def end(_signal: int, _frame: FrameType | None) -> None:
-        is_over.set()
+        _is_over.set()
 
     # Kept to the very end: Ctrl-C in a terminal comes twice, from it and from the launcher, and the end takes a moment.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -181,7 +187,7 @@ def run(make: Callable[[], Sequence[Node]], poll_hz: float | None = None, args: 
         for node in nodes:
             executor.add_node(node)
         turn = None if poll_hz is None else make_turn(executor, nodes)
-        _spin(executor, is_over, turn, poll_hz or 0.0)
+        _spin(executor, _is_over, turn, poll_hz or 0.0)
         return 0
     except VlaRosError as error:
         sys.stderr.write(f"{error}\n")

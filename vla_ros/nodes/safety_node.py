@@ -36,12 +36,18 @@ from vla_ros.nodes.runtime import (
     state_folder,
 )
 from vla_ros.nodes.safety_report import SafetyReport
-from vla_ros.nodes.settings import command_setting, controller_setting, hardware_setting, robot_setting
+from vla_ros.nodes.settings import (
+    SIM,
+    command_setting,
+    controller_setting,
+    hardware_setting,
+    model_setting,
+    robot_setting,
+)
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.streams import Streams
 from vla_ros.nodes.target_publisher import TargetPublisher
 from vla_ros.policies.registry import policy_name
-from vla_ros.robots.model import RobotModel
 from vla_ros.safety.config import SafetyConfig
 from vla_ros.safety.filter import SafetyFilter
 from vla_ros.safety.latch import StopLatch
@@ -60,10 +66,10 @@ class SafetyNode(Node):
         config = load(SafetyConfig, Path(path) if path else package_share() / "config" / "safety.yaml")
         lead_s = command_setting(self, self.robot).lead_s
         config = replace(config, actuation_latency_s=config.actuation_latency_s + lead_s)
-        model = RobotModel.from_config(self.robot)
+        model = model_setting(self, self.robot)
         joint_limits = OffsetLimits(model.velocity, model.acceleration, model.jerk)
         self.filter = SafetyFilter(config, self.robot.tool, model.forward_kinematics, joint_limits)
-        self.hardware = HardwareWatch(self, hardware_setting(self) != "sim")
+        self.hardware = HardwareWatch(self, hardware_setting(self) != SIM)
         self._lock = threading.Lock()
         self._report = SafetyReport(self, self.filter)
         self._taken_ns: list[int] = []

@@ -12,7 +12,6 @@ from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from vla_ros.contract import load_rig
 from vla_ros.errors import VlaRosError
 from vla_ros.instruction import Instruction, parse_instruction
 from vla_ros.nodes import image_messages, messages
@@ -25,10 +24,9 @@ from vla_ros.nodes.runtime import (
     now_ns,
     parameter,
     raise_priority,
-    required_parameter,
     run,
 )
-from vla_ros.nodes.settings import command_setting, robot_setting
+from vla_ros.nodes.settings import command_setting, rig_setting, robot_setting
 from vla_ros.nodes.sim_arm import SimArm
 from vla_ros.sim.cameras import CameraRenderer, simulated_camera
 from vla_ros.sim.scene import TIMESTEP_S
@@ -47,7 +45,7 @@ class SimNode(Node):
     def __init__(self) -> None:
         super().__init__("sim_node")
         robot = robot_setting(self)
-        self._rig = load_rig(required_parameter(self, "rig", "name of the rig, or its YAML file"))
+        self._rig = rig_setting(self)
         with_cameras = bool(parameter(self, "cameras", True, "draw and publish the rig's cameras"))
         self._robot = robot
         seed = parameter(self, "seed", 0, "seed of the next sim/reset", is_fixed=False, least=0)

@@ -11,6 +11,7 @@ from sensor_msgs.msg import JointState
 from vla_ros.errors import SensorError
 from vla_ros.nodes import messages
 from vla_ros.nodes.runtime import SENSOR, newest_only
+from vla_ros.nodes.settings import states_topic
 from vla_ros.nodes.streams import Polled, Streams
 from vla_ros.robots.config import RobotConfig
 from vla_ros.robots.state_buffer import JointStateBuffer
@@ -20,7 +21,7 @@ _CAPACITY = 1024
 
 
 class StateIntake:
-    """Subscribes to `joint_states` and `gripper/state`.
+    """Subscribes to `joint_states`, or the driver's raw ones (`states_topic`), and `gripper/state`.
 
     Args:
         node: subscribes, and logs what can't be read.
@@ -43,9 +44,10 @@ class StateIntake:
         """Newest measured opening, 0 closed .. 1 open, None before the first."""
 
         self._node, self._on_state = node, on_state
-        self._reader = messages.JointStateReader(robot.joint_names, "joint_states")
+        topic = states_topic(node, robot)
+        self._reader = messages.JointStateReader(robot.joint_names, topic)
         subscribe = node.create_subscription if streams is None else streams.subscribe
-        subscribe(JointState, "joint_states", self._take, profile)
+        subscribe(JointState, topic, self._take, profile)
         if robot.gripper is not None:
             subscribe(JointState, "gripper/state", self._take_gripper, newest_only(SENSOR))
 

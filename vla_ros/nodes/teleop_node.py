@@ -24,11 +24,10 @@ from vla_ros.nodes import chunk_messages, messages
 from vla_ros.nodes.camera_node import mount_pose
 from vla_ros.nodes.chunk_intake import TELEOP
 from vla_ros.nodes.runtime import RELIABLE, SENSOR, newest_only, now_ns, parameter, required_parameter, run
-from vla_ros.nodes.settings import command_setting, robot_setting
+from vla_ros.nodes.settings import command_setting, model_setting, robot_setting
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.streams import Polled
 from vla_ros.nodes.teleop_devices import DeviceOptions, PoseStream, make_device
-from vla_ros.robots.model import RobotModel
 from vla_ros.safety.config import SafetyConfig
 from vla_ros.teleop.config import DEVICES, FRAMES, TeleopConfig
 from vla_ros.teleop.operator_input import SERVICES, OperatorInput
@@ -52,7 +51,7 @@ class TeleopNode(Node):
         path = str(parameter(self, "config", "", "teleop YAML file; empty: the package's own"))
         self.config = load(TeleopConfig, Path(path) if path else package_share() / "config" / "teleop.yaml")
         self._teleoperator = Teleoperator(self.config, self._arm_lead_s())
-        self._model = RobotModel.from_config(self.robot)
+        self._model = model_setting(self, self.robot)
         self._choose_camera()
         frame = str(parameter(self, "frame", "base", f"of the motion: {', '.join(FRAMES)}", is_fixed=False))
         self._check_frame(frame)
@@ -101,7 +100,7 @@ class TeleopNode(Node):
         self._mount: tuple[str, FloatArray] | None = None
         if not name:
             return
-        cameras = load_rig(name).cameras
+        cameras = load_rig(name, self.robot.prefix).cameras
         if camera and camera not in cameras:
             raise UnknownNameError(f"camera of rig {name}", camera, cameras)
         if cameras:

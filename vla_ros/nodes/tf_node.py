@@ -1,4 +1,7 @@
-"""tf_node: the arm's links in TF, from its joint states, and its description on `robot_description`."""
+"""tf_node: the arm's links in TF, from its joint states, and its description on `robot_description`.
+
+On real hardware the driver's robot_state_publisher does both; then only the links that it lacks are published here.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from vla_ros.contract import load_rig
-from vla_ros.nodes.runtime import LATCHED, SENSOR, newest_only, now_ns, parameter, required_parameter, run
+from vla_ros.nodes.runtime import LATCHED, SENSOR, newest_only, now_ns, parameter, run
+from vla_ros.nodes.settings import live_description, robot_setting
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.tf import TransformBroadcaster
-from vla_ros.robots.config import load_robot
 from vla_ros.robots.description import load_description
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import RobotState
@@ -22,24 +25,27 @@ class TfNode(Node):
 
     def __init__(self) -> None:
         super().__init__("tf_node")
-        robot = load_robot(required_parameter(self, "robot", "name of the robot, or its YAML file"))
+        robot = robot_setting(self)
         rig = str(
             parameter(self, "rig", "", "rig whose camera mounts camera_node publishes instead of the description")
         )
-        elsewhere = {camera.mount.frame for camera in load_rig(rig).cameras.values()} if rig else set()
+        cameras = load_rig(rig, robot.prefix).cameras.values() if rig else ()
+        live = live_description(self, robot)
+        self._elsewhere = {camera.mount.frame for camera in cameras} | (live.published if live else frozenset())
         rate_hz = float(parameter(self, "rate_hz", 20.0, "moving transforms per second"))
-        description = load_description(robot)
+        description = live.urdf if live else load_description(robot)
         self._model = RobotModel(robot, description)
         self._newest: RobotState | None = None
         self._broadcaster = TransformBroadcaster(self)
         static = [
             (pose.parent, pose.child, pose.T_parent_child)
             for pose in self._model.static_link_poses
-            if pose.child not in elsewhere
+            if pose.child not in self._elsewhere
         ]
         self._broadcaster.send(static, now_ns(self), is_static=True)
-        self._description = self.create_publisher(String, "robot_description", LATCHED)
-        self._description.publish(String(data=description))
+        if live is None:
+            self._description = self.create_publisher(String, "robot_description", LATCHED)
+            self._description.publish(String(data=description))
         StateIntake(self, robot, newest_only(SENSOR), self._keep)
         self.create_timer(1.0 / rate_hz, self._broadcast)
 
@@ -52,7 +58,7 @@ class TfNode(Node):
             return
         opening = 0.0 if state.gripper_opening is None else state.gripper_opening
         poses = self._model.link_poses(state.positions, opening)
-        edges = [(pose.parent, pose.child, pose.T_parent_child) for pose in poses]
+        edges = [(pose.parent, pose.child, pose.T_parent_child) for pose in poses if pose.child not in self._elsewhere]
         self._broadcaster.send(edges, state.stamp_ns, is_static=False)
 
 

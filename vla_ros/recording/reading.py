@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vla_ros.actions.wire import from_transform
-from vla_ros.config import build, plain
+from vla_ros.config import plain
 from vla_ros.contract import Contract, Rig, describe
 from vla_ros.errors import ConfigError, RecordingError, SensorError
 from vla_ros.geometry import rotations, se3
@@ -26,7 +26,7 @@ from vla_ros.recording.streams import Heard, Streams, table_topic
 from vla_ros.recording.topic_names import STATES, TopicNames, find_topics
 from vla_ros.recording.topics import OF_A_SOURCE, TRUTH_TOPIC
 from vla_ros.recording.truth_messages import read_truth
-from vla_ros.robots.config import RobotConfig, load_robot
+from vla_ros.robots.config import RobotConfig, build_robot, load_robot
 from vla_ros.types import CameraModel, FloatArray, ImageArray
 
 
@@ -129,7 +129,7 @@ def _compared(info: EpisodeInfo, folder: Path, rig: Rig | None, robot: RobotConf
 def _robot(info: EpisodeInfo) -> RobotConfig:
     if not info.robot_config:
         return load_robot(info.robot)
-    config = build(RobotConfig, plain(info.robot_config), f"robot {info.robot} of {info.name}")
+    config = build_robot(plain(info.robot_config), f"robot {info.robot} of {info.name}")
     if config.description_file.is_file():
         return config
     try:

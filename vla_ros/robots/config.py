@@ -11,6 +11,7 @@ from vla_ros.config import build, find_config, load_yaml, package_share
 from vla_ros.errors import ConfigError
 from vla_ros.robots.capsules import SelfCollisionConfig
 from vla_ros.robots.driver import DriverConfig
+from vla_ros.robots.prefix import prefixed
 from vla_ros.robots.velocity_limits import VelocityByPosition
 
 
@@ -194,6 +195,7 @@ class RobotConfig:
         effort_nm: torque limit of each joint, N m, used by the simulator's joint servos.
         self_collision: what stands for the links in the check of self-collision.
         driver: the real arm's driver, or null for an arm that has none here.
+        prefix: what stands before every link and joint, for several arms in one tree; a YAML names them without it.
     """
 
     name: str
@@ -207,6 +209,7 @@ class RobotConfig:
     effort_nm: tuple[float, ...]
     self_collision: SelfCollisionConfig = field(default_factory=SelfCollisionConfig)
     driver: DriverConfig | None = None
+    prefix: str = ""
 
     def __post_init__(self) -> None:
         names = [joint.name for joint in self.joints]
@@ -232,8 +235,12 @@ class RobotConfig:
         return path if path.is_absolute() else package_share() / path
 
 
-def load_robot(name: str) -> RobotConfig:
+def load_robot(name: str, prefix: str = "") -> RobotConfig:
     """The robot of that name, or of that YAML file.
+
+    Args:
+        name: of a robot, or path of its YAML.
+        prefix: before every link and joint; empty for the YAML's own, which is mostly none.
 
     Raises:
         UnknownNameError: for a name that isn't in `config/robots`.
@@ -242,13 +249,23 @@ def load_robot(name: str) -> RobotConfig:
     path = find_config("robots", name)
     data = load_yaml(path)
     _check_joint_keys(data, path)
-    config = build(RobotConfig, data, str(path))
+    config = build_robot(data, str(path), prefix)
     beside = path.parent / config.description
     if beside.is_file():
         config = replace(config, description=str(beside.resolve()))
     if not config.description_file.is_file():
         raise ConfigError(f"{path}: description", f"no file {config.description_file}", "give a path that exists")
     return config
+
+
+def build_robot(data: dict[str, Any], where: str, prefix: str = "") -> RobotConfig:
+    """The robot that a YAML's content describes; see `load_robot`.
+
+    Raises:
+        ConfigError: naming `where`, for what can't be used.
+    """
+    config = build(RobotConfig, data, where)
+    return prefixed(config, prefix or config.prefix)
 
 
 def _check_joint_keys(data: dict[str, Any], path: Path) -> None:

@@ -15,7 +15,8 @@ def load_description(config: RobotConfig, prefix: str = "", arguments: Mapping[s
     """The URDF that `config.description` names, xacro expanded.
 
     Args:
-        prefix: put before every link and joint by a xacro that has an argument `prefix`, for several arms in one tree.
+        prefix: put before every link and joint by a xacro that has an argument `prefix`, for several arms in one tree;
+            empty for the configuration's own.
         arguments: further xacro arguments, such as `{"camera": "false"}`.
 
     Raises:
@@ -24,8 +25,8 @@ def load_description(config: RobotConfig, prefix: str = "", arguments: Mapping[s
     """
     path = config.description_file
     given = dict(arguments or {})
-    if prefix:
-        given["prefix"] = prefix
+    if prefix or config.prefix:
+        given["prefix"] = prefix or config.prefix
     if path.suffix == ".xacro":
         text = _expand_xacro(path, given)
     elif given:
