@@ -10,23 +10,23 @@ from std_msgs.msg import String
 from vla_ros.errors import SensorError
 from vla_ros.hardware.readiness import HardwareState
 from vla_ros.nodes.runtime import LATCHED, newest_only
+from vla_ros.nodes.settings import SIM, hardware_setting
 
 _SILENT_S = 1.0
 
 
 class HardwareWatch:
-    """Hears `hardware/state`.
+    """Hears `hardware/state`. The simulator has no hardware_node, and is always ready.
 
     Args:
         node: subscribes and logs.
-        is_needed: whether there is a hardware_node; without one the arm is always ready.
     """
 
-    def __init__(self, node: Node, is_needed: bool) -> None:
-        self._node, self._is_needed = node, is_needed
+    def __init__(self, node: Node) -> None:
+        self._node, self._is_needed = node, hardware_setting(node) != SIM
         self._heard_s = -_SILENT_S
         self._state = HardwareState(False, "hardware_node hasn't spoken yet; is it running?", 1.0, 0)
-        if is_needed:
+        if self._is_needed:
             node.create_subscription(String, "hardware/state", self._take, newest_only(LATCHED))
 
     @property

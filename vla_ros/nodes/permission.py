@@ -10,7 +10,7 @@ from rclpy.parameter import Parameter
 
 from vla_ros.nodes.hardware_watch import HardwareWatch
 from vla_ros.nodes.runtime import parameter
-from vla_ros.nodes.settings import REAL, SIM, hardware_setting
+from vla_ros.nodes.settings import REAL, hardware_setting
 
 _ARMED = "armed"
 
@@ -23,10 +23,9 @@ class Permission:
     """
 
     def __init__(self, node: Node) -> None:
-        hardware = hardware_setting(node)
-        self._watch = HardwareWatch(node, hardware != SIM)
+        self._watch = HardwareWatch(node)
         meaning = "whether commands reach the arm; else dry_run/joint_command shows them. A real arm's starts false"
-        self.is_armed = bool(parameter(node, _ARMED, hardware != REAL, meaning, is_fixed=False))
+        self.is_armed = bool(parameter(node, _ARMED, hardware_setting(node) != REAL, meaning, is_fixed=False))
         """Whether commands are to reach the arm."""
 
         node.add_on_set_parameters_callback(self._on_parameters)

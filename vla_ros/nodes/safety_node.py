@@ -37,10 +37,8 @@ from vla_ros.nodes.runtime import (
 )
 from vla_ros.nodes.safety_report import SafetyReport
 from vla_ros.nodes.settings import (
-    SIM,
     command_setting,
     controller_setting,
-    hardware_setting,
     model_setting,
     robot_setting,
 )
@@ -69,7 +67,7 @@ class SafetyNode(Node):
         model = model_setting(self, self.robot)
         joint_limits = OffsetLimits(model.velocity, model.acceleration, model.jerk)
         self.filter = SafetyFilter(config, self.robot.tool, model.forward_kinematics, joint_limits)
-        self.hardware = HardwareWatch(self, hardware_setting(self) != SIM)
+        self.hardware = HardwareWatch(self)
         self._lock = threading.Lock()
         self._report = SafetyReport(self, self.filter)
         self._taken_ns: list[int] = []
