@@ -93,7 +93,7 @@ class TeleopNode(Node):
         """Time from a command until the arm is there, as safety_node has it."""
         path = str(parameter(self, "safety", "", "safety YAML file; empty: the package's own"))
         safety = load(SafetyConfig, Path(path) if path else package_share() / "config" / "safety.yaml")
-        return safety.actuation_latency_s + command_setting(self, self.robot).lead_s
+        return safety.actuation_latency_s + command_setting(self, self.robot).delay_s
 
     def _choose_camera(self) -> None:
         name = str(parameter(self, "rig", "", "rig whose camera the frame `camera` is; empty: none"))
