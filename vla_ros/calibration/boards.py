@@ -115,9 +115,23 @@ def parse_board(text: str) -> Board:
 
 
 def draw_board(board: Board, square_px: int) -> ImageArray:
-    """The pattern alone, without a margin: (h, w) uint8, as large as the board at so many pixels a square."""
-    width, height = (round(side * square_px / board.square_m) for side in board.size_m)
-    return np.asarray(_pattern(board).generateImage((width, height), marginSize=0, borderBits=1), dtype=np.uint8)
+    """The pattern alone, without a margin: (h, w) uint8, as large as the board at so many pixels a square.
+
+    OpenCV draws boards, too, but refuses many sizes (5.0.0: `generateImage` without a margin).
+    """
+    per_m = square_px / board.square_m
+    width, height = (round(side * per_m) for side in board.size_m)
+    sheet = np.full((height, width), 255, dtype=np.uint8)
+    if board.kind == "charuco":
+        for row in range(board.rows):
+            for column in range(row % 2, board.columns, 2):
+                y, x = row * square_px, column * square_px
+                sheet[y : y + square_px, x : x + square_px] = 0
+    markers, side_px = _dictionary(board.dictionary), round(board.marker_m * per_m)
+    for number, corners in enumerate(_pattern(board).getObjPoints()):
+        x, y = (round(float(value) * per_m) for value in corners[0][:2])
+        sheet[y : y + side_px, x : x + side_px] = cv2.aruco.generateImageMarker(markers, number, side_px)
+    return sheet
 
 
 def find_board(board: Board, image: ImageArray) -> Sighting | None:
