@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from vla_ros.config import parse_yaml
+from vla_ros.config import parse_yaml, plain
 from vla_ros.errors import ConfigError
 
 Path = tuple[str, ...]
@@ -25,11 +25,12 @@ def set_values(text: str, values: Mapping[Path, Any], where: str) -> str:
     Raises:
         ConfigError: for a text that isn't a mapping, or that says something else afterwards (as with anchors).
     """
-    wanted = parse_yaml(text, where)
+    # Without what anchors share: a change of one is a change of that one.
+    wanted = plain(parse_yaml(text, where))
     for path, value in values.items():
         text = _set_value(text, path, value, where)
         _put(wanted, path, value, where)
-    if parse_yaml(text, where) != wanted:
+    if plain(parse_yaml(text, where)) != wanted:
         mend = "write the values in by hand: " + "; ".join(f"{'.'.join(k)}: {_flow(v)}" for k, v in values.items())
         raise ConfigError(where, "its form can't be edited without a change of its meaning", mend)
     return text
