@@ -12,13 +12,13 @@ from vla_ros.calibration.gripper import Stroke, fit_stroke, judge_gripper, speed
 from vla_ros.calibration.verdict import CalibrateError, is_good
 from vla_ros.commands.calibrate.options import add_stack, add_writing, new_parser, node_module
 from vla_ros.commands.calibrate.telling import ask, say, tell
-from vla_ros.commands.calibrate.writing import destination, write
+from vla_ros.commands.calibrate.writing import destination, with_description, write
 from vla_ros.config import build
 from vla_ros.errors import VlaRosError
 from vla_ros.robots.config import RobotConfig, load_robot
 
 _BEFORE_S, _AFTER_S, _AT_REST_S = 0.4, 4.0, 0.7
-_STILL = 0.01
+_STILL, _MOVED = 0.01, 0.1
 _EPILOG = """\
 Opens and closes the gripper three times through gripper/command, with nothing between the fingers, and asks whether it
 did as it was told: the figures alone can't tell a gripper whose command and state are both the wrong way round.
@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     nodes = node_module("gripper")
     with nodes.calibration_session(robot, None, namespace=args.namespace) as session:
         session.wait_for(lambda: session.node.gripper_states, args.timeout, "gripper/state")
+        session.wait_for(lambda: session.node.is_gripper_heard, args.timeout, "listener to gripper/command")
         if not ask("the gripper will move: is nothing between its fingers, and no hand near?", args.yes):
             raise VlaRosError("nothing was moved; --yes answers for scripts")
         strokes, seen = [], []
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     speed = speed_to_write(fit, robot.gripper)
     values: dict[tuple[str, ...], Any] = {}
     if is_good(fit.checks) and speed is not None:
-        values[("gripper", "speed_per_s")] = speed
+        values = with_description(to, {("gripper", "speed_per_s"): speed})
     written = [write(to, values, lambda data, where: build(RobotConfig, data, where))] if values else []
     figures = {
         "closed": fit.closed,
@@ -94,8 +95,10 @@ def _stroke(session: Any, command: float) -> Stroke:
     session.turn_for(_AT_REST_S)
     while time.monotonic() < end_s:
         session.turn()
-        recent = [opening for stamp_ns, opening in node.gripper_states if stamp_ns > node.gripper_states[-1][0] - 5e8]
-        if len(recent) > 1 and np.ptp(recent) < _STILL:
+        states = node.gripper_states
+        recent = [opening for stamp_ns, opening in states if stamp_ns > states[-1][0] - 5e8]
+        # One that hasn't moved yet may be slow to begin.
+        if len(recent) > 1 and np.ptp(recent) < _STILL and abs(states[-1][1] - states[0][1]) > _MOVED:
             break
     times_s = np.array([(stamp_ns - sent_ns) * 1e-9 for stamp_ns, _ in node.gripper_states])
     return fit_stroke(command, times_s, np.array([opening for _, opening in node.gripper_states]))

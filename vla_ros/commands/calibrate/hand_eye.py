@@ -15,6 +15,7 @@ import yaml
 from vla_ros.calibration.boards import Board, find_board, parse_board
 from vla_ros.calibration.hand_eye import (
     MIN_SAMPLES,
+    STILL_S,
     HandEyeSample,
     Mount,
     calibrate_mount,
@@ -52,6 +53,7 @@ from vla_ros.types import CameraModel, FloatArray, ImageArray
 
 _REPROJECTION_PX = 2.0
 _KEPT_STATES = 2000
+_WAIT_NS = 2e9
 _REST_S, _SETTLE_S = 4.0, 0.6
 _TURN_RAD_S = 0.4
 _EPILOG = f"""\
@@ -167,11 +169,11 @@ class _Taker:
         track = node.state_track()
         still = is_still(track.stamps_ns, track.positions, stamp_ns)
         node.forget(kept=_KEPT_STATES)
-        if still is None and track.stamps_ns and stamp_ns > track.stamps_ns[0]:
-            return False
+        if still is None and track.stamps_ns and 0.0 < stamp_ns + 5e8 * STILL_S - track.stamps_ns[-1] < _WAIT_NS:
+            return False  # What the arm did after the exposure is on its way.
         self._pending = None
         if not still:
-            self.word = "the arm moves" if still is False else "joint_states and image stamps are of different clocks?"
+            self.word = "the arm moves" if still is False else "no joint states around the image's stamp: one clock?"
             return False
         return self._take(stamp_ns, image)
 

@@ -13,10 +13,10 @@ from vla_ros.calibration.boards import parse_board
 from vla_ros.calibration.hand_eye import setup_of
 from vla_ros.calibration.latency import Latency, arm_latency, camera_latency
 from vla_ros.calibration.picture_motion import board_motion, flow_motion
-from vla_ros.calibration.verdict import Check, is_good
+from vla_ros.calibration.verdict import CalibrateError, Check, is_good
 from vla_ros.commands.calibrate.options import add_camera, add_stack, add_writing, new_parser, node_module, rig_word
 from vla_ros.commands.calibrate.telling import ask, say, tell
-from vla_ros.commands.calibrate.writing import Destination, Written, destination, write
+from vla_ros.commands.calibrate.writing import Destination, Written, destination, with_description, write
 from vla_ros.config import build, load, package_share
 from vla_ros.contract import Rig, RigCamera, load_rig
 from vla_ros.errors import UnknownNameError, VlaRosError
@@ -92,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
         session.lead(_steps(args.axis, args.amplitude, args.seconds))
         session.turn_for(0.8)
         states, commands = session.node.state_track(), session.node.command_track()
+    if not states.stamps_ns:
+        raise CalibrateError("latency", "joint_states fell silent", "is the arm's driver running?")
     origin_ns = states.stamps_ns[0]
     times_s = states.times_s(origin_ns)
     arm = arm_latency(commands.times_s(origin_ns), commands.positions, times_s, states.positions)
@@ -213,7 +215,7 @@ def _write(
     latency_s = max(0.0, round(arm.latency_s - known_s, 4))
     before_s = command.latency_s.get(command.interface, 0.0)
     if abs(latency_s - before_s) > _SAME_S:
-        values = {("command", "latency_s", command.interface): latency_s}
+        values = with_description(files["robot"], {("command", "latency_s", command.interface): latency_s})
         written.append(write(files["robot"], values, lambda data, where: build(RobotConfig, data, where)))
     if camera is None or seen is None:
         return written, checks

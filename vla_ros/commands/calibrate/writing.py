@@ -9,7 +9,7 @@ from typing import Any
 
 from vla_ros.calibration.yaml_text import Path as Keys
 from vla_ros.calibration.yaml_text import difference, set_values
-from vla_ros.config import find_config, parse_yaml
+from vla_ros.config import find_config, load_yaml, parse_yaml
 from vla_ros.errors import VlaRosError
 from vla_ros.files import whole_file
 
@@ -89,6 +89,15 @@ def write(to: Destination, values: Mapping[Keys, Any], check: Callable[[Any, str
         except OSError as error:
             raise VlaRosError(f"{to.path} can't be written ({error.strerror}); name another one with --out") from error
     return Written(to.path, told)
+
+
+def with_description(to: Destination, values: Mapping[Keys, Any]) -> dict[Keys, Any]:
+    """The values, and where a robot's description is, if it lies beside its YAML and the new file won't."""
+    description = load_yaml(to.source).get("description")
+    beside = to.source.parent / str(description)
+    if to.path.parent.resolve() != to.source.parent.resolve() and beside.is_file():
+        return {**values, ("description",): str(beside.resolve())}
+    return dict(values)
 
 
 def rounded(values: Any, digits: int) -> list[float]:
