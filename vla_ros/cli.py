@@ -12,6 +12,7 @@ from vla_ros.errors import VlaRosError
 
 COMMANDS = {
     "bench": "measure it against floors and peers in the same run",
+    "calibrate": "measure cameras, mounts, gripper, latencies and axes of a cell",
     "contract": "show what a policy sees and does, compare two, and check one against a rig or a checkpoint",
     "critic": "score the examples of datasets by a progress critic: which went well, and where a failure began",
     "dataset": "look into datasets, merge, split and convert them",

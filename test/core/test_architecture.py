@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "sim": FOUNDATION | {"geometry", "robots"},
     "recording": FOUNDATION | {"geometry", "robots", "observation", "actions"},
     "teleop": FOUNDATION | {"geometry", "actions"},
+    "calibration": FOUNDATION | {"geometry", "robots"},
     "launching": frozenset({"errors", "config"}),
     "training": FOUNDATION | {"geometry", "robots", "observation", "actions", "policies", "recording"},
 }

@@ -19,7 +19,8 @@ class CameraSource:
         crop_xywh: part of the source image to keep, pixels, or null for all of it.
         undistort: whether to rectify with the distortion below.
         restamp: whether to replace the source's stamp by the time of arrival.
-        latency_s: time from exposure to arrival, subtracted from stamps made here.
+        latency_s: time by which stamps are later than the exposure, and which camera_node subtracts: of those that it
+            makes itself, and of a `topic`'s own. A `driver`'s images don't pass it (`vla-ros calibrate latency`).
     """
 
     kind: Literal["driver", "device", "video", "topic"] = "driver"

@@ -87,10 +87,10 @@ class CameraNode(Node):
                     newest["info"] = message
 
             def on_image(message: Image) -> None:
-                stamp_ns = now_ns(self) - latency_ns if camera.source.restamp else messages.to_ns(message.header.stamp)
+                stamp_ns = now_ns(self) if camera.source.restamp else messages.to_ns(message.header.stamp)
                 try:
                     source = image_messages.from_camera_info(newest["info"]) if newest else None
-                    publish(image_messages.from_image(message), source, stamp_ns)
+                    publish(image_messages.from_image(message), source, stamp_ns - latency_ns)
                 except SensorError as error:
                     self._failures[name] = str(error)
                     self.get_logger().error(str(error), throttle_duration_sec=5.0)

@@ -62,8 +62,8 @@ class SafetyNode(Node):
         self.dt_s = 1.0 / self.rate_hz
         path = str(parameter(self, "safety", "", "safety YAML file; empty: the package's own"))
         config = load(SafetyConfig, Path(path) if path else package_share() / "config" / "safety.yaml")
-        lead_s = command_setting(self, self.robot).lead_s
-        config = replace(config, actuation_latency_s=config.actuation_latency_s + lead_s)
+        delay_s = command_setting(self, self.robot).delay_s
+        config = replace(config, actuation_latency_s=config.actuation_latency_s + delay_s)
         model = model_setting(self, self.robot)
         joint_limits = OffsetLimits(model.velocity, model.acceleration, model.jerk)
         self.filter = SafetyFilter(config, self.robot.tool, model.forward_kinematics, joint_limits)

@@ -28,6 +28,7 @@ from vla_ros.nodes.runtime import (
 )
 from vla_ros.nodes.settings import command_setting, rig_setting, robot_setting
 from vla_ros.nodes.sim_arm import SimArm
+from vla_ros.nodes.sim_board import board_setting
 from vla_ros.sim.cameras import CameraRenderer, simulated_camera
 from vla_ros.sim.scene import TIMESTEP_S
 from vla_ros.sim.viewer import SceneViewer
@@ -51,7 +52,7 @@ class SimNode(Node):
         seed = parameter(self, "seed", 0, "seed of the next sim/reset", is_fixed=False, least=0)
         setting = parameter(self, "setting", "blocks", "which scenes: blocks, varied or single")
         parameter(self, "needed", "", "instruction that the scene of the next sim/reset must allow", is_fixed=False)
-        self._world = World(robot, self._rig, int(seed), setting)
+        self._world = World(robot, self._rig, int(seed), setting, board_setting(self, robot, self._rig))
         self._world.reset(int(seed), self._needed())
         self._lock = threading.Lock()
         self._gripper_command: float | None = None

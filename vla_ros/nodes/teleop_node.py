@@ -27,7 +27,7 @@ from vla_ros.nodes.runtime import RELIABLE, SENSOR, newest_only, now_ns, paramet
 from vla_ros.nodes.settings import command_setting, model_setting, robot_setting
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.streams import Polled
-from vla_ros.nodes.teleop_devices import DeviceOptions, PoseStream, make_device
+from vla_ros.nodes.teleop_devices import Device, DeviceOptions, PoseStream, make_device
 from vla_ros.safety.config import SafetyConfig
 from vla_ros.teleop.config import DEVICES, FRAMES, TeleopConfig
 from vla_ros.teleop.operator_input import SERVICES, OperatorInput
@@ -73,13 +73,7 @@ class TeleopNode(Node):
         self._triggers = {name: self.create_client(Trigger, topic) for name, topic in SERVICES.items()}
 
         self.device_name = required_parameter(self, "device", f"what leads: {', '.join(DEVICES)}")
-        options = DeviceOptions(
-            mapping=str(parameter(self, "mapping", "", "gamepad: one of the configuration's mappings")),
-            script=str(parameter(self, "script", "", "scripted: its YAML file")),
-            hid=str(parameter(self, "hid", "", "spacemouse: a /dev/hidraw* to read without a driver")),
-        )
-        parameter(self, "clutch", False, "pose: whether the hand leads, for senders without a clutch", is_fixed=False)
-        self._device = make_device(self.device_name, self, self._streams, self.config, options, time.monotonic)
+        self._device = self._open_device()
         self.add_on_set_parameters_callback(self._on_parameters)
         self.figures = {"chunks": 0, "engagements": 0}
         """What was done, for who asks at the end."""
@@ -88,11 +82,20 @@ class TeleopNode(Node):
         self._shown_s = 0.0
         self.create_timer(1.0, self._report)
 
+    def _open_device(self) -> Device:
+        options = DeviceOptions(
+            mapping=str(parameter(self, "mapping", "", "gamepad: one of the configuration's mappings")),
+            script=str(parameter(self, "script", "", "scripted: its YAML file")),
+            hid=str(parameter(self, "hid", "", "spacemouse: a /dev/hidraw* to read without a driver")),
+        )
+        parameter(self, "clutch", False, "pose: whether the hand leads, for senders without a clutch", is_fixed=False)
+        return make_device(self.device_name, self, self._streams, self.config, options, time.monotonic)
+
     def _arm_lead_s(self) -> float:
         """Time from a command until the arm is there, as safety_node has it."""
         path = str(parameter(self, "safety", "", "safety YAML file; empty: the package's own"))
         safety = load(SafetyConfig, Path(path) if path else package_share() / "config" / "safety.yaml")
-        return safety.actuation_latency_s + command_setting(self, self.robot).lead_s
+        return safety.actuation_latency_s + command_setting(self, self.robot).delay_s
 
     def _choose_camera(self) -> None:
         name = str(parameter(self, "rig", "", "rig whose camera the frame `camera` is; empty: none"))

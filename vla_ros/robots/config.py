@@ -138,6 +138,7 @@ class CommandConfig:
         trajectory_lead_s: how long after its tick the arm carries out a command of a trajectory. Trajectories have to
             follow each other and arrive within it.
         velocity_watchdog_s: silence after which the arm's own velocity controller stops; null where it doesn't.
+        latency_s: by interface, how much later the arm is there than it is told to (`vla-ros calibrate latency`).
     """
 
     interface: Interface
@@ -146,11 +147,16 @@ class CommandConfig:
     trajectory_rate_hz: float = 50.0
     trajectory_lead_s: float = 0.06
     velocity_watchdog_s: float | None = None
+    latency_s: dict[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.alternatives) - set(INTERFACES))
-        if unknown:
-            raise ValueError(f"command: alternatives {unknown} aren't interfaces; there are {', '.join(INTERFACES)}")
+        for key in ("alternatives", "latency_s"):
+            unknown = sorted(set(getattr(self, key)) - set(INTERFACES))
+            if unknown:
+                raise ValueError(f"command: {key} {unknown} aren't interfaces; there are {', '.join(INTERFACES)}")
+        for interface, latency_s in self.latency_s.items():
+            if not 0.0 <= latency_s < 1.0:
+                raise ValueError(f"command: latency_s of {interface} {latency_s} isn't in [0, 1)")
         if not 1.0 <= self.trajectory_rate_hz <= 250.0:
             raise ValueError(f"command: trajectory_rate_hz {self.trajectory_rate_hz} isn't in [1, 250]")
         if not 0.0 < self.trajectory_lead_s <= 1.0:
@@ -162,6 +168,11 @@ class CommandConfig:
     def lead_s(self) -> float:
         """How long after its tick the arm is told to carry out a command."""
         return self.trajectory_lead_s if self.interface == "trajectory" else 0.0
+
+    @property
+    def delay_s(self) -> float:
+        """How long after its tick the arm is where a command says, as far as it was measured."""
+        return self.lead_s + self.latency_s.get(self.interface, 0.0)
 
     def using(self, interface: str) -> CommandConfig:
         """The same with another interface; an empty name leaves it as it is.

@@ -115,9 +115,9 @@ class SafetyConfig:
         blend_rotation_half_s: the same for the tool's rotation, whose gaps move all joints.
         gripper: when a gripper that was open closes, and back.
         observation_latency_s: time by which the chunks' stamps are later than the exposure, where whoever stamps the
-            images doesn't know of it: film a clock, subtract what it shows from the stamp.
-        actuation_latency_s: time from a command until the arm is there; points are commanded that much earlier. Move
-            back and forth, and shift `joint_command` against `joint_states` until they lie upon each other.
+            images doesn't know of it (`vla-ros calibrate latency`).
+        actuation_latency_s: time from a command until the arm is there, beside what the robot's YAML knows of it
+            (`command.latency_s`, `vla-ros calibrate latency`); points are commanded that much earlier.
         chunk_max_age_s: oldest chunk, by its observation's stamp, that is begun.
         state_timeout_s: silence of `joint_states` after which the filter faults.
         tracking_tolerance_m: distance of commanded and measured tcp past which the filter faults.

@@ -21,6 +21,7 @@ from vla_ros.robots.description import load_description
 from vla_ros.sim.content import SETTINGS, Setting
 from vla_ros.sim.furniture import HIDDEN_GROUP, ROBOT_BIT, add_blocks, add_room
 from vla_ros.sim.objects import Slot, add_slots, find_slots
+from vla_ros.sim.picture import Picture, add_picture, paint_picture
 from vla_ros.sim.placement import TASK_AREA, VARIED_AREA
 from vla_ros.types import FloatArray
 
@@ -71,6 +72,7 @@ class Scene:
         finger_ctrl: addresses of the finger position commands.
         slots: the bodies for the things on the table, by the bodies' names.
         cameras: the rig's cameras, by name.
+        has_picture: whether a picture is in the place of the things on the table.
     """
 
     model: mujoco.MjModel
@@ -86,10 +88,11 @@ class Scene:
     finger_ctrl: NDArray[np.int64]
     slots: dict[str, Slot]
     cameras: Mapping[str, CameraPlace]
+    has_picture: bool = False
 
 
-def build_scene(robot: RobotConfig, rig: Rig, setting: Setting = "blocks") -> Scene:
-    """Builds the cell of a rig around a robot.
+def build_scene(robot: RobotConfig, rig: Rig, setting: Setting = "blocks", picture: Picture | None = None) -> Scene:
+    """Builds the cell of a rig around a robot; with a picture, nothing will lie on the table.
 
     Raises:
         ConfigError: if MuJoCo can't read the robot's description, or the setting is unknown.
@@ -112,9 +115,15 @@ def build_scene(robot: RobotConfig, rig: Rig, setting: Setting = "blocks") -> Sc
         add_slots(spec)
     else:
         add_blocks(spec)
+    if picture is not None:
+        add_picture(spec, picture)
+        for body in spec.bodies[1:]:
+            body.gravcomp = 1.0  # What is parked stays there.
     for geom in spec.geoms:
         geom.solref, geom.solimp = _CONTACT_SOLREF, _CONTACT_SOLIMP
     model = spec.compile()
+    if picture is not None:
+        paint_picture(model, picture)
 
     fingers = robot.gripper.joints if robot.gripper else ()
     return Scene(
@@ -131,6 +140,7 @@ def build_scene(robot: RobotConfig, rig: Rig, setting: Setting = "blocks") -> Sc
         finger_ctrl=np.array([model.actuator(name).id for name in fingers], dtype=np.int64),
         slots=find_slots(model, setting),
         cameras=_camera_places(model, rig, T_world_base),
+        has_picture=picture is not None,
     )
 
 

@@ -17,6 +17,7 @@ from vla_ros.robots.config import RobotConfig
 from vla_ros.sim.appearance import camera_pose
 from vla_ros.sim.content import SceneContent, Setting, draw_content
 from vla_ros.sim.objects import BODIES, Slot, assign, equip, parked_position
+from vla_ros.sim.picture import Picture
 from vla_ros.sim.scene import Scene, build_scene
 from vla_ros.sim.servo import ArmServo, GripperServo
 from vla_ros.sim.tool_servo import ToolServo
@@ -45,13 +46,15 @@ class World:
     content: SceneContent
     """What the scene is, since the last reset."""
 
-    def __init__(self, robot: RobotConfig, rig: Rig, seed: int, setting: Setting = "blocks") -> None:
-        """Builds the cell and resets it to a seed.
+    def __init__(
+        self, robot: RobotConfig, rig: Rig, seed: int, setting: Setting = "blocks", picture: Picture | None = None
+    ) -> None:
+        """Builds the cell, with a picture in the place of things where one is given, and resets it to a seed.
 
         Raises:
             ConfigError, UnknownNameError: as `build_scene`.
         """
-        self.scene: Scene = build_scene(robot, rig, setting)
+        self.scene: Scene = build_scene(robot, rig, setting, picture)
         self._data = mujoco.MjData(self.scene.model)
         self._slots: dict[str, Slot] = {}
         self._view = mujoco.MjData(self.scene.model)
@@ -78,6 +81,8 @@ class World:
             ConfigError: as `draw_content`; nothing has changed then.
         """
         content = draw_content(seed, self.scene.setting, needed)
+        if self.scene.has_picture:
+            content = replace(content, objects=(), bowl=None, distractors=())
         self.reset_to(replace(content, camera_offset_m=camera_offset_m))
 
     def reset_to(self, content: SceneContent) -> None:

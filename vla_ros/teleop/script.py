@@ -76,13 +76,22 @@ def load_script(path: Path, config: TeleopConfig) -> Script:
         ConfigError: if it can't be used, or asks for more than the full speed.
     """
     script = load(Script, path)
+    check_speeds(script, config, str(path))
+    return script
+
+
+def check_speeds(script: Script, config: TeleopConfig, where: str) -> None:
+    """Refuses a script that asks for more than the full speed.
+
+    Raises:
+        ConfigError: naming the step.
+    """
     for number, step in enumerate(script.steps):
         for name, fast in zip(("linear", "angular"), _fastest(step), strict=True):
             full = config.linear_m_s if name == "linear" else config.angular_rad_s
             if fast > full * (1.0 + 1e-9):
                 problem = f"{name} speed {fast:.3g}, full speed {full:g} (config/teleop.yaml)"
-                raise ConfigError(f"{path}: steps[{number}]", problem, "give it more time")
-    return script
+                raise ConfigError(f"{where}: steps[{number}]", problem, "give it more time")
 
 
 def _fastest(step: ScriptStep) -> tuple[float, float]:
