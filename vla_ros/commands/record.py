@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_ros.commands.episodes.options import DEFAULT_FOLDER
+from vla_ros.commands.stack_options import add_stack_options, stack_words
 from vla_ros.errors import VlaRosError
 from vla_ros.launching.environment import defaults_without_ros, ros_for
 from vla_ros.policies.packages import packages_for
@@ -55,7 +56,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=float, default=20.0, metavar="S", help="until cameras and arm have to be heard; 0: never mind"
     )
-    parser.add_argument("--namespace", default="", metavar="NS", help="the stack's namespace (default none)")
+    add_stack_options(parser)
     parser.add_argument("--json", dest="is_json", action="store_true", help="the result as one JSON object, last")
     parser.set_defaults(run=run)
     return parser
@@ -110,6 +111,4 @@ def _ros_words(args: argparse.Namespace) -> list[str]:
     for name, value in values.items():
         if value:
             words += ["-p", f"{name}:={json.dumps(value)}"]
-    if args.namespace.strip("/"):
-        words += ["-r", f"__ns:=/{args.namespace.strip('/')}"]
-    return words
+    return words + stack_words(args)

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from vla_ros.commands.stack_options import add_stack_options, stack_words
 from vla_ros.errors import VlaRosError
 from vla_ros.launching.environment import defaults_without_ros, ros_for
 from vla_ros.teleop.config import DEVICES, FRAMES
@@ -52,7 +53,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--script", default="", metavar="FILE", help="scripted: its YAML file")
     parser.add_argument("--hid", default="", metavar="PATH", help="spacemouse: /dev/hidraw* to read without a driver")
     parser.add_argument("--interface", default="", metavar="NAME", help="the launch file's interface, if it was given")
-    parser.add_argument("--namespace", default="", metavar="NS", help="the stack's namespace (default none)")
+    add_stack_options(parser)
     parser.add_argument("--json", dest="is_json", action="store_true", help="what was done as one JSON object, last")
     parser.set_defaults(run=run)
     return parser
@@ -89,6 +90,4 @@ def _ros_words(args: argparse.Namespace) -> list[str]:
     values["script"] = str(Path(args.script).expanduser()) if args.script else ""
     # JSON's quotes keep text text, whatever it looks like.
     words = [word for name, value in values.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
-    if args.namespace.strip("/"):
-        words += ["-r", f"__ns:=/{args.namespace.strip('/')}"]
-    return words
+    return words + stack_words(args)

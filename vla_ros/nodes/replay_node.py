@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -219,15 +219,14 @@ class ReplayNode(Node):
 
 
 @contextmanager
-def replay_node(model: RobotModel, namespace: str = "") -> Iterator[ReplayNode]:
+def replay_node(model: RobotModel, words: Sequence[str] = ()) -> Iterator[ReplayNode]:
     """A node for a command, with a context that is gone afterwards.
 
     Args:
         model: of the arm.
-        namespace: of the stack; empty for none.
+        words: ROS arguments: the stack's namespace, and its parameters `hardware` and `prefix`.
     """
-    words = ["--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"] if namespace.strip("/") else []
-    rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(args=["--ros-args", *words], signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = ReplayNode(model)
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from vla_ros.commands.episodes.options import DEFAULT_FOLDER
 from vla_ros.commands.progress import Progress
+from vla_ros.commands.stack_options import add_stack_options
 from vla_ros.errors import VlaRosError
 
 _EPILOG = """\
@@ -57,7 +58,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="of the recorded pace (default 1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the simulated scene (default 0)")
     parser.add_argument("--window", action="store_true", help="open the simulator's viewer on the display")
-    parser.add_argument("--namespace", default="", metavar="NS", help="of the running stack (default none)")
+    add_stack_options(parser)
     parser.add_argument("--policy", metavar="NAME", help="with --open-loop: the policy to compare")
     parser.add_argument("--open-loop", action="store_true", help="compare its answers to what the episode saw")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for results (default out/replay-TIME)")
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     from vla_ros.robots.model import RobotModel
 
     actions = read_actions(args)
-    model = RobotModel.from_config(load_robot(args.robot or actions.robot))
+    model = RobotModel.from_config(load_robot(args.robot or actions.robot, args.prefix))
     if args.robot and args.robot != actions.robot:
         actions = actions.without_posture()
     progress = Progress()

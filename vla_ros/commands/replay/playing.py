@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from vla_ros.commands.progress import Progress
+from vla_ros.commands.stack_options import stack_words
 from vla_ros.config import load, package_share
 from vla_ros.control.config import ControllerConfig
 from vla_ros.errors import VlaRosError
@@ -53,7 +54,7 @@ def play_in_stack(
     Raises:
         VlaRosError: if there is no stack, or it refuses.
     """
-    with _node(model, args.namespace) as node:
+    with _node(model, stack_words(args)) as node:
         start = node.wait_until_ready(_ARM_TIMEOUT_S, lambda: None).positions
         if args.arm == "true":
             return node.play(actions, args.speed, lambda: None, _told(progress, "replaying")), start
@@ -73,7 +74,7 @@ def play_in_simulation(
     }
     graph = resolve(package_share() / "launch" / "replay.launch.xml", values)
     logs = (args.out or Path("out") / time.strftime("replay-%Y%m%d-%H%M%S")) / "logs"
-    with _node(model, "") as node:
+    with _node(model) as node:
         node.refuse_company()
         with Supervisor(graph, log_dir=logs, is_quiet=True) as supervisor:
 
@@ -88,11 +89,11 @@ def play_in_simulation(
             return node.play(actions, args.speed, alive, _told(progress, "replaying")), start
 
 
-def _node(model: RobotModel, namespace: str) -> AbstractContextManager[Any]:
+def _node(model: RobotModel, words: Sequence[str] = ()) -> AbstractContextManager[Any]:
     os.environ.update(defaults_without_ros(os.environ))
     with ros_for("vla-ros replay --in"):
         from vla_ros.nodes.replay_node import replay_node
-    return replay_node(model, namespace)
+    return replay_node(model, words)
 
 
 def _told(progress: Progress, part: str) -> Callable[[float], None]:
