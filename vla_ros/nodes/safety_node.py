@@ -62,8 +62,10 @@ class SafetyNode(Node):
         self.dt_s = 1.0 / self.rate_hz
         path = str(parameter(self, "safety", "", "safety YAML file; empty: the package's own"))
         config = load(SafetyConfig, Path(path) if path else package_share() / "config" / "safety.yaml")
-        delay_s = command_setting(self, self.robot).delay_s
-        config = replace(config, actuation_latency_s=config.actuation_latency_s + delay_s)
+        command = command_setting(self, self.robot)
+        config = replace(config, actuation_latency_s=config.actuation_latency_s + command.delay_s)
+        # A controller of trajectories that knows of the arm's scaling stretches them by itself.
+        self._is_stretched = command.interface != "trajectory"
         model = model_setting(self, self.robot)
         joint_limits = OffsetLimits(model.velocity, model.acceleration, model.jerk)
         self.filter = SafetyFilter(config, self.robot.tool, model.forward_kinematics, joint_limits)
@@ -219,7 +221,8 @@ class SafetyNode(Node):
         Returns:
             The target, None to brake and hold.
         """
-        self.filter.timeline.scale(self.hardware.speed_scaling)
+        if self._is_stretched:
+            self.filter.timeline.scale(self.hardware.speed_scaling)
         with self._lock:
             target, verdict = self.filter.step(stamp_ns, self.dt_s, self.states.newest())
             self._served_ns += self._taken_ns
