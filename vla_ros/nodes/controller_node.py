@@ -58,7 +58,7 @@ class ControllerNode(LifecycleNode):
         self._autostart = bool(parameter(self, "autostart", True, "activate without being asked"))
         self._is_alone = is_alone
         self.dt_s = 1.0 / self.config.rate_hz
-        self._is_active = self._is_braking = False
+        self._is_active = self._is_braking = self._is_told = False
         self._state: ControllerState | None = None
         self._measured: RobotState | None = None
         self.targets: TargetIntake | None = None
@@ -193,13 +193,14 @@ class ControllerNode(LifecycleNode):
         sending = self._sender.send(self._state, command, stamp_ns, is_newest)
         if sending is not None:
             self._link.publish(sending, stamp_ns)
+        self._is_told = is_newest
 
     def _is_led_by_nobody(self) -> bool:
         """Whether nothing is sent, since the hardware isn't ready or the arm was (dis)armed, and all is at rest."""
         is_armed, reason = self._permission.is_armed, self._permission.reason
         if not reason and is_armed == self._link.is_armed:
             return False
-        if self._state is not None and self._link.is_armed and self._is_moving():
+        if self._state is not None and self._link.is_armed and (self._is_moving() or not self._is_told):
             return False
         self._state = None
         self._link.is_armed = is_armed
