@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "safety": FOUNDATION | {"geometry", "robots", "actions"},
     "control": FOUNDATION | {"geometry", "robots"},
     "sim": FOUNDATION | {"geometry", "robots"},
+    "hardware": FOUNDATION | {"geometry", "robots", "sim"},
     "recording": FOUNDATION | {"geometry", "robots", "observation", "actions"},
     "teleop": FOUNDATION | {"geometry", "actions"},
     "launching": frozenset({"errors", "config"}),
