@@ -113,4 +113,5 @@ class FrankaStream:
             if not (over <= allowed).all():
                 worst = int(np.argmax(over - allowed))
                 value = float(values[worst])
-                yield name, self._names[worst], value, float(upper[worst] if value > 0.0 else lower[worst])
+                is_above = value - upper[worst] > lower[worst] - value
+                yield name, self._names[worst], value, float(upper[worst] if is_above else lower[worst])

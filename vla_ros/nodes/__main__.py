@@ -11,6 +11,7 @@ from vla_ros.errors import VlaRosError
 EXECUTABLES = (
     "camera_node",
     "controller_node",
+    "mock_node",
     "motion",
     "policy_node",
     "recorder_node",
