@@ -190,8 +190,15 @@ def _generate(package: Package, build: Path, prefix: Path) -> dict[str, Path]:
         # The generated sources include each other as "<package>/msg/...".
         folders[name] = build / name / package.name
         folders[name].mkdir(parents=True)
-        extra = (descriptions,) if name == "rosidl_generator_c" else ()
-        generator.generate(package.name, interfaces, includes, folders[name], *extra)
+        if name != "rosidl_generator_c":
+            generator.generate(package.name, interfaces, includes, folders[name])
+            continue
+        # It tells descriptions apart by their last names alone, of which a message and an action may have the same.
+        for kind in KINDS:
+            of_kind = [path for path in interfaces if path.partition(":")[2].startswith(f"{kind}/")]
+            known = [path for path in descriptions if path.parent.name == kind]
+            if of_kind:
+                generator.generate(package.name, of_kind, includes, folders[name], known)
     return folders
 
 
