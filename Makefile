@@ -12,7 +12,7 @@ CONSTRAINTS = -c constraints/python$$($(BIN)/python -c 'import sys; print("%d.%d
 # A stamp is newer than what it was made from, so that a second run does nothing.
 SYSTEM := $(VENV)/.system
 DEPENDENCIES := $(VENV)/.dependencies
-TF2_MSGS := $(VENV)/.tf2_msgs
+INTERFACES := $(VENV)/.interfaces
 PACKAGE := $(VENV)/.package
 DEVELOPMENT := $(VENV)/.development
 
@@ -70,13 +70,15 @@ $(DEPENDENCIES): $(SYSTEM) pyproject.toml $(wildcard constraints/*.txt)
 	@touch $@
 
 # The generators are in the environment already, so an isolated one needn't be filled with them once more.
-$(TF2_MSGS): $(DEPENDENCIES) $(shell find interfaces/tf2_msgs -type f -not -name '*.pyc')
-	@echo "building tf2_msgs"
-	@$(PIP) --no-deps --no-build-isolation --force-reinstall ./interfaces/tf2_msgs
+# An environment of before has tf2_msgs from a distribution of its own, whose removal takes the files along.
+$(INTERFACES): $(DEPENDENCIES) $(shell find interfaces -type f -not -name '*.pyc')
+	@echo "building the drivers' messages"
+	@$(BIN)/python -m pip uninstall -qq --yes vla-ros-tf2-msgs 2>/dev/null
+	@$(PIP) --no-deps --no-build-isolation --force-reinstall ./interfaces
 	@touch $@
 
 # Setuptools never removes a module from build/lib, not even one that the sources no longer have.
-$(PACKAGE): $(TF2_MSGS) $(SOURCES)
+$(PACKAGE): $(INTERFACES) $(SOURCES)
 	@echo "installing vla_ros"
 	@rm -rf build/lib build/bdist.*
 	@$(PIP) --no-deps --no-build-isolation --force-reinstall .

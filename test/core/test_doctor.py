@@ -249,7 +249,7 @@ def test_a_message_package_that_is_not_there_is_named(monkeypatch) -> None:
 
 def test_ros_packages_are_mended_by_apt_where_ros_is_sourced_and_by_pip_elsewhere(monkeypatch) -> None:
     monkeypatch.setattr(ros_checks, "ask", answering("gone", is_ok=False))
-    assert ros_checks.check_tf2_msgs().mend == f"{PIP} {ROOT / 'interfaces' / 'tf2_msgs'}"
+    assert ros_checks.check_tf2_msgs().mend == f"{PIP} {ROOT / 'interfaces'}"
     assert ros_checks.check_rclpy().mend == f"{PIP} {ros_checks.WHEELS}"
     monkeypatch.setenv("ROS_DISTRO", "jazzy")
     assert ros_checks.check_tf2_msgs().mend == "sudo apt-get install ros-jazzy-tf2-msgs"

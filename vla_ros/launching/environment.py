@@ -72,5 +72,5 @@ def ros_for(what: str, extras: str = "ros") -> Iterator[None]:
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "vla_ros":
             raise  # A fault of ours, which no installation mends.
-        mend = f"python -m pip install 'vla_ros[{extras}]' ./interfaces/tf2_msgs"
+        mend = f"python -m pip install 'vla_ros[{extras}]' ./interfaces"
         raise MissingDependencyError("rclpy", what, mend) from error

@@ -13,6 +13,7 @@ EXECUTABLES = (
     "controller_node",
     "gripper_node",
     "hardware_node",
+    "mock_node",
     "motion",
     "policy_node",
     "recorder_node",

@@ -17,6 +17,7 @@ from vla_ros.robots.config import RobotConfig
 from vla_ros.sim.appearance import camera_pose
 from vla_ros.sim.content import SceneContent, Setting, draw_content
 from vla_ros.sim.objects import BODIES, Slot, assign, equip, parked_position
+from vla_ros.sim.outside_forces import OutsideForces
 from vla_ros.sim.picture import Picture
 from vla_ros.sim.scene import Scene, build_scene
 from vla_ros.sim.servo import ArmServo, GripperServo
@@ -62,6 +63,7 @@ class World:
         self._arm = ArmServo(self.scene)
         self._tool = ToolServo(self.scene, self._arm)
         self._gripper = GripperServo(self.scene, robot.gripper) if robot.gripper else None
+        self._outside = OutsideForces(self.scene)
         self.reset(seed)
 
     def reset(
@@ -239,6 +241,14 @@ class World:
             velocities=self._data.qvel[self.scene.arm_dof],
             gripper_opening=self._gripper.measure(self._data) if self._gripper else None,
         )
+
+    def outside_torques(self) -> FloatArray:
+        """(n,) N m, what contacts exert on the arm's joints."""
+        return self._outside.torques(self._data)
+
+    def outside_wrench(self) -> FloatArray:
+        """(6,) N and N m, the force and torque at the tcp, in base, that contacts amount to."""
+        return self._outside.wrench(self._data)
 
     def object_poses(self) -> dict[str, FloatArray]:
         """Ground truth: name (`block_red`, `bowl`, ...) -> T_base_object (4, 4), the origin at the object's centre."""

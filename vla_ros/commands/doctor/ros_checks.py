@@ -107,7 +107,7 @@ def check_tf2_msgs() -> Finding:
     """Whether tf2_msgs imports; PyPI doesn't have it."""
     reply = ask("from tf2_msgs.msg import TFMessage; TFMessage()")
     if reply.is_ok:
-        return Finding("tf2_msgs", "ok", f"{installed_version('vla-ros-tf2-msgs') or 'from the distribution'}")
+        return Finding("tf2_msgs", "ok", f"{installed_version('vla-ros-interfaces') or 'from the distribution'}")
     return Finding("tf2_msgs", "missing", reply.text, _mend_for("tf2-msgs"))
 
 
@@ -150,7 +150,7 @@ def _mend_for(package: str) -> str:
     if sourced:
         return f"sudo apt-get install ros-{sourced}-{package}"
     if package == "tf2-msgs":
-        return f"{PIP} {_interfaces() / 'tf2_msgs'}"
+        return f"{PIP} {_interfaces()}"
     return f"{PIP} {WHEELS}"
 
 
