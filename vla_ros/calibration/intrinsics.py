@@ -107,7 +107,7 @@ def _fit(views: Sequence[View], width: int, height: int, lens: int) -> tuple[Cam
     pixels = [view.sighting.pixels.astype(np.float32).reshape(-1, 1, 2) for view in views]
     try:
         rms_px, K, D, _, _, std, _, _ = cv2.calibrateCameraExtended(
-            points, pixels, (width, height), None, None, flags=_FLAGS[lens]
+            points, pixels, (width, height), np.eye(3), np.zeros(5), flags=_FLAGS[lens]
         )
     except cv2.error as error:
         raise CalibrateError("camera", f"no camera fits the views ({error})", "take others") from error
