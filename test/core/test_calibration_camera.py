@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from board_camera import BoardCamera, look_at
+from board_camera import SHOWN, BoardCamera, look_at
 
 from vla_ros.calibration.boards import Board, Sighting, draw_board, find_board, parse_board
 from vla_ros.calibration.intrinsics import Intrinsics, calibrate_intrinsics
@@ -25,22 +25,6 @@ K = np.array([[455.0, 0.0, 246.0], [0.0, 452.0, 174.0], [0.0, 0.0, 1.0]])
 CAMERA = CameraModel(480, 360, K, (-0.25, 0.08, 0.0008, -0.0006))
 # What a rig says before: an ideal camera, 10 % off.
 GUESS = CameraModel(480, 360, np.array([[500.0, 0.0, 239.5], [0.0, 500.0, 179.5], [0.0, 0.0, 1.0]]))
-# Where the board's middle is, m, and how it is tilted about the image's x and y, rad: as somebody is guided.
-SHOWN = [
-    ((-0.16, -0.11, 0.55), (0.4, 0.0)),
-    ((0.16, -0.11, 0.55), (-0.4, 0.1)),
-    ((-0.16, 0.11, 0.55), (0.0, 0.5)),
-    ((0.16, 0.11, 0.55), (0.0, -0.5)),
-    ((0.0, 0.0, 0.30), (0.1, 0.1)),
-    ((0.0, -0.12, 0.5), (0.35, 0.35)),
-    ((0.0, 0.12, 0.5), (-0.35, 0.35)),
-    ((-0.17, 0.0, 0.5), (0.35, -0.35)),
-    ((0.17, 0.0, 0.5), (-0.35, -0.35)),
-    ((0.02, 0.01, 0.4), (0.6, 0.0)),
-    ((-0.02, 0.02, 0.4), (-0.6, 0.0)),
-    ((0.01, -0.02, 0.4), (0.0, 0.7)),
-    ((-0.01, 0.0, 0.8), (0.2, -0.7)),
-]
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,8 @@ from vla_ros.types import CameraModel, FloatArray, ImageArray
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow]
 
 ROBOT = load_robot("panda")
-BOARD = parse_board("charuco:7x5:25:18")
-CAMERA = CameraModel(320, 240, cameras.camera_from_fov(320, 240, 0.9).K)
+BOARD = parse_board("charuco:6x5:30:24")
+CAMERA = CameraModel(480, 360, cameras.camera_from_fov(480, 360, 0.9).K)
 
 
 class Photographer:
@@ -101,7 +101,7 @@ def test_hand_eye_through_poses_finds_the_mount(photographer: Photographer, tmp_
         "position_m": [0.03, 0.0, -0.05],
         "rpy_rad": [0.0, 0.0, 1.5],
     }
-    camera = {"topic": "camera/hand/image", "width": 320, "height": 240, "fovy_rad": 0.9, "rate_hz": 7.0}
+    camera = {"topic": "camera/hand/image", "width": 480, "height": 360, "fovy_rad": 0.9, "rate_hz": 7.0}
     rig["cameras"] = {"hand": {**camera, "mount": guess}}
     (tmp_path / "cell.yaml").write_text(yaml.safe_dump(rig))
     model = RobotModel.from_config(ROBOT)
