@@ -102,7 +102,7 @@ def test_a_bad_verdict_writes_nothing(
     [
         (["--camera", "wrist", "--images", "EMPTY"], "no images"),
         (["--images", "EMPTY"], "name one with --camera"),
-        (["--camera", "front", "--images", "EMPTY"], "did you mean"),
+        (["--camera", "front", "--images", "EMPTY"], "known: base, wrist"),
         (["--camera", "wrist", "--images", "EMPTY", "--write", "--out", "x.yaml"], "one of them"),
     ],
 )

@@ -143,7 +143,7 @@ def test_tags_give_a_pose_in_their_own_units(artist: BoardCamera) -> None:
 
 
 def test_blur_is_measured_and_refused(artist: BoardCamera) -> None:
-    T = look_at(BOARD, np.array([0.0, 0.0, 0.32]), np.array([0.1, 0.1]))
+    T = look_at(BOARD, np.array([0.0, 0.0, 0.27]), np.array([0.1, 0.1]))
     sharp = artist.take(BOARD, T, blur_px=0.0)
     sighting = find_board(BOARD, sharp)
     assert sighting is not None
@@ -151,7 +151,7 @@ def test_blur_is_measured_and_refused(artist: BoardCamera) -> None:
         blurred = artist.take(BOARD, T, blur_px=sigma_px)
         # Markers' fine edges make it a little less, the pixel's own width a little more.
         assert edge_width_px(blurred, sighting.pixels) == pytest.approx(sigma_px, rel=0.25)
-    refusal = look(BOARD, artist.take(BOARD, T, blur_px=3.0), "blurred", CAMERA)
+    refusal = look(BOARD, artist.take(BOARD, T, blur_px=2.7), "blurred", CAMERA)
     assert isinstance(refusal, str)
     assert "blurred" in refusal
     assert isinstance(look(BOARD, sharp, "sharp", CAMERA), View)

@@ -89,7 +89,7 @@ def test_mount_is_recovered_from_pictures() -> None:
     model = RobotModel.from_config(load_robot("panda"))
     found: list[HandEyeSample] = []
     while len(found) < 14:
-        q = model.home + rng.uniform(-0.22, 0.22, 7)
+        q = model.home + rng.uniform(-0.3, 0.3, 7)
         T_base_tcp = model.forward_kinematics(q)
         # The board where the camera at home looks, so that it stays in view.
         T_base_board = model.forward_kinematics(model.home) @ T_TCP_CAM @ pose([-0.09, -0.06, 0.42], [0.1, 0.1, 0.0])
