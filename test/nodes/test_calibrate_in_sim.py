@@ -31,7 +31,7 @@ from vla_ros.types import CameraModel, FloatArray, ImageArray
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow]
 
 ROBOT = load_robot("panda")
-BOARD = parse_board("charuco:6x5:30:24")
+BOARD = parse_board("charuco:7x5:25:18")
 CAMERA = CameraModel(480, 360, cameras.camera_from_fov(480, 360, 0.9).K)
 
 
@@ -121,8 +121,8 @@ def test_hand_eye_through_poses_finds_the_mount(photographer: Photographer, tmp_
     mount = load_rig(str(tmp_path / "cell.calibrated.yaml")).cameras["hand"].mount
     gap = se3.pose_error(T_TCP_CAM, pose(list(mount.position_m), list(mount.rpy_rad)))
     # Corners of small pictures; the arm's state and the truth are of the same tick.
-    assert 1e3 * float(np.linalg.norm(gap[:3])) < 2.5
-    assert np.degrees(np.linalg.norm(gap[3:])) < 0.35
+    assert 1e3 * float(np.linalg.norm(gap[:3])) < 3.0
+    assert np.degrees(np.linalg.norm(gap[3:])) < 0.4
     assert len(yaml.safe_load((tmp_path / "taken.yaml").read_text())["poses"]) >= 12
     assert found["moved_mm"] > 20.0
 

@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         interface=args.interface,
         safety=args.safety,
         is_led=True,
+        hears=("commands",),
     ) as session:
         session.newest_state(args.timeout)
         if camera is not None:
