@@ -14,6 +14,23 @@ from vla_ros.types import CameraModel, FloatArray, ImageArray
 _SQUARE_PX = 100
 _MARGIN_PX = 60
 
+# Where the board's middle is, m, and how it is tilted about the image's x and y, rad: as somebody is guided.
+SHOWN = [
+    ((-0.16, -0.11, 0.55), (0.4, 0.0)),
+    ((0.16, -0.11, 0.55), (-0.4, 0.1)),
+    ((-0.16, 0.11, 0.55), (0.0, 0.5)),
+    ((0.16, 0.11, 0.55), (0.0, -0.5)),
+    ((0.0, 0.0, 0.30), (0.1, 0.1)),
+    ((0.0, -0.12, 0.5), (0.35, 0.35)),
+    ((0.0, 0.12, 0.5), (-0.35, 0.35)),
+    ((-0.17, 0.0, 0.5), (0.35, -0.35)),
+    ((0.17, 0.0, 0.5), (-0.35, -0.35)),
+    ((0.02, 0.01, 0.4), (0.6, 0.0)),
+    ((-0.02, 0.02, 0.4), (-0.6, 0.0)),
+    ((0.01, -0.02, 0.4), (0.0, 0.7)),
+    ((-0.01, 0.0, 0.7), (0.2, -0.6)),
+]
+
 
 class BoardCamera:
     """Draws, with so many samples a pixel side."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from board_camera import BoardCamera, look_at
+import yaml
+from board_camera import SHOWN, BoardCamera, look_at
 
 from vla_ros import cli
 from vla_ros.calibration.boards import parse_board
@@ -18,24 +19,20 @@ from vla_ros.types import CameraModel
 
 BOARD = parse_board("charuco:7x5:35:26")
 CAMERA = CameraModel(
-    320, 240, np.array([[300.0, 0.0, 163.0], [0.0, 298.0, 117.0], [0.0, 0.0, 1.0]]), (-0.2, 0.05, 0.0, 0.0)
+    480, 360, np.array([[452.0, 0.0, 244.0], [0.0, 449.0, 176.0], [0.0, 0.0, 1.0]]), (-0.2, 0.05, 0.0, 0.0)
 )
-PLACES = [(x, y) for y in (-0.11, 0.0, 0.11) for x in (-0.15, 0.0, 0.15)]
-TILTS = [(0.45, 0.0), (-0.45, 0.0), (0.0, 0.45), (0.0, -0.45), (0.35, 0.35)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fourteen pictures, the last near, two of which are of no use."""
+    """Fifteen pictures, two of which are of no use."""
     path: Path = tmp_path_factory.mktemp("pictures")
     artist, rng = BoardCamera(CAMERA, samples=2), np.random.default_rng(4)
-    shown = [((x, y, 0.55), TILTS[number % 5]) for number, (x, y) in enumerate(PLACES)]
-    shown += [((0.0, 0.0, 0.33), (0.1, 0.2)), ((0.01, 0.0, 0.4), (-0.6, 0.1)), ((0.0, 0.01, 0.4), (0.1, 0.6))]
-    for number, (where, tilt) in enumerate(shown):
+    for number, (where, tilt) in enumerate(SHOWN):
         image = artist.take(BOARD, look_at(BOARD, np.array(where), np.array(tilt), 0.05), rng)
         cv2.imwrite(str(path / f"{number:02d}.png"), image[:, :, ::-1])
-    cv2.imwrite(str(path / "90_empty.png"), np.full((240, 320, 3), 110, dtype=np.uint8))
-    again = artist.take(BOARD, look_at(BOARD, np.array(shown[0][0]), np.array(shown[0][1]), 0.05), rng)
+    cv2.imwrite(str(path / "90_empty.png"), np.full((360, 480, 3), 110, dtype=np.uint8))
+    again = artist.take(BOARD, look_at(BOARD, np.array(SHOWN[0][0]), np.array(SHOWN[0][1]), 0.05), rng)
     cv2.imwrite(str(path / "91_again.png"), again[:, :, ::-1])
     return path
 
@@ -43,7 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def rig(tmp_path: Path) -> Path:
     path = tmp_path / "cell.yaml"
-    path.write_text((package_share() / "config" / "rigs" / "panda_table.yaml").read_text())
+    text = (package_share() / "config" / "rigs" / "panda_table.yaml").read_text()
+    path.write_text(text.replace("width: 320", "width: 480").replace("height: 240", "height: 360"))
     return path
 
 
@@ -56,9 +54,9 @@ def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict, st
 
 def test_pictures_become_a_rig_with_intrinsics(folder: Path, rig: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = rig.read_text()
-    code, found, told = call(
-        capsys, "camera", "--rig", str(rig), "--camera", "wrist", "--images", str(folder), "--json"
-    )
+    info = rig.with_name("wrist_info.yaml")
+    words = ("--rig", str(rig), "--camera", "wrist", "--images", str(folder), "--camera-info", str(info))
+    code, found, told = call(capsys, "camera", *words, "--json")
     assert code == 0, (found, told)
     assert found["is_good"]
     assert "90_empty.png: no board is seen" in told
@@ -67,9 +65,16 @@ def test_pictures_become_a_rig_with_intrinsics(folder: Path, rig: Path, capsys: 
     (written,) = found["written"]
     new = load_rig(written["file"]).cameras["wrist"]
     assert new.K is not None
-    # Twelve small pictures of 320x240 know the focal length to about a part in two hundred.
+    # Thirteen small pictures know the focal length to some parts in a thousand.
     np.testing.assert_allclose(new.K, CAMERA.K.flatten(), rtol=0.01, atol=2.5)
     assert new.distortion[0] == pytest.approx(-0.2, abs=0.03)
+    # As ROS's camera_calibration_parsers has it: what they both say of one ray is one pixel.
+    driver = yaml.safe_load(info.read_text())
+    assert (driver["image_width"], driver["image_height"], driver["camera_name"]) == (480, 360, "wrist")
+    np.testing.assert_allclose(driver["camera_matrix"]["data"], new.K, atol=1e-3)
+    np.testing.assert_allclose(driver["projection_matrix"]["data"][:3], new.K[:3], atol=1e-3)
+    assert driver["distortion_model"] == "plumb_bob"
+    assert driver["distortion_coefficients"]["cols"] == len(driver["distortion_coefficients"]["data"]) == 5
     # The other camera, and all words about them, are as they were.
     assert load_rig(written["file"]).cameras["base"] == load_rig(str(rig)).cameras["base"]
     assert [
@@ -97,7 +102,7 @@ def test_a_bad_verdict_writes_nothing(
     [
         (["--camera", "wrist", "--images", "EMPTY"], "no images"),
         (["--images", "EMPTY"], "name one with --camera"),
-        (["--camera", "front", "--images", "EMPTY"], "did you mean"),
+        (["--camera", "front", "--images", "EMPTY"], "known: base, wrist"),
         (["--camera", "wrist", "--images", "EMPTY", "--write", "--out", "x.yaml"], "one of them"),
     ],
 )
@@ -115,7 +120,7 @@ def test_images_of_another_size_are_refused(rig: Path, tmp_path: Path, capsys: p
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((48, 64, 3), dtype=np.uint8))
     code, _, told = call(capsys, "camera", "--rig", str(rig), "--camera", "wrist", "--images", str(tmp_path))
     assert code == 2
-    assert "64x48, the rig says 320x240" in told
+    assert "64x48, the rig says 480x360" in told
 
 
 def test_board_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

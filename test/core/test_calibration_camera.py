@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from board_camera import BoardCamera, look_at
+from board_camera import SHOWN, BoardCamera, look_at
 
 from vla_ros.calibration.boards import Board, Sighting, draw_board, find_board, parse_board
 from vla_ros.calibration.intrinsics import Intrinsics, calibrate_intrinsics
@@ -25,22 +25,6 @@ K = np.array([[455.0, 0.0, 246.0], [0.0, 452.0, 174.0], [0.0, 0.0, 1.0]])
 CAMERA = CameraModel(480, 360, K, (-0.25, 0.08, 0.0008, -0.0006))
 # What a rig says before: an ideal camera, 10 % off.
 GUESS = CameraModel(480, 360, np.array([[500.0, 0.0, 239.5], [0.0, 500.0, 179.5], [0.0, 0.0, 1.0]]))
-# Where the board's middle is, m, and how it is tilted about the image's x and y, rad: as somebody is guided.
-SHOWN = [
-    ((-0.16, -0.11, 0.55), (0.4, 0.0)),
-    ((0.16, -0.11, 0.55), (-0.4, 0.1)),
-    ((-0.16, 0.11, 0.55), (0.0, 0.5)),
-    ((0.16, 0.11, 0.55), (0.0, -0.5)),
-    ((0.0, 0.0, 0.30), (0.1, 0.1)),
-    ((0.0, -0.12, 0.5), (0.35, 0.35)),
-    ((0.0, 0.12, 0.5), (-0.35, 0.35)),
-    ((-0.17, 0.0, 0.5), (0.35, -0.35)),
-    ((0.17, 0.0, 0.5), (-0.35, -0.35)),
-    ((0.02, 0.01, 0.4), (0.6, 0.0)),
-    ((-0.02, 0.02, 0.4), (-0.6, 0.0)),
-    ((0.01, -0.02, 0.4), (0.0, 0.7)),
-    ((-0.01, 0.0, 0.8), (0.2, -0.7)),
-]
 
 
 @pytest.fixture(scope="module")
@@ -159,18 +143,19 @@ def test_tags_give_a_pose_in_their_own_units(artist: BoardCamera) -> None:
 
 
 def test_blur_is_measured_and_refused(artist: BoardCamera) -> None:
-    T = look_at(BOARD, np.array([0.0, 0.0, 0.32]), np.array([0.1, 0.1]))
-    sharp = artist.take(BOARD, T, blur_px=0.0)
-    sighting = find_board(BOARD, sharp)
+    large = parse_board("charuco:5x4:60:45")  # Its markers are still read when they are blurred.
+    T = look_at(large, np.array([0.0, 0.0, 0.35]), np.array([0.1, 0.1]))
+    sharp = artist.take(large, T, blur_px=0.0)
+    sighting = find_board(large, sharp)
     assert sighting is not None
     for sigma_px in (1.5, 2.0):
-        blurred = artist.take(BOARD, T, blur_px=sigma_px)
+        blurred = artist.take(large, T, blur_px=sigma_px)
         # Markers' fine edges make it a little less, the pixel's own width a little more.
         assert edge_width_px(blurred, sighting.pixels) == pytest.approx(sigma_px, rel=0.25)
-    refusal = look(BOARD, artist.take(BOARD, T, blur_px=3.0), "blurred", CAMERA)
+    refusal = look(large, artist.take(large, T, blur_px=3.0), "blurred", CAMERA)
     assert isinstance(refusal, str)
     assert "blurred" in refusal
-    assert isinstance(look(BOARD, sharp, "sharp", CAMERA), View)
+    assert isinstance(look(large, sharp, "sharp", CAMERA), View)
 
 
 def test_a_view_that_repeats_another_is_known() -> None:

@@ -89,21 +89,21 @@ def test_mount_is_recovered_from_pictures() -> None:
     model = RobotModel.from_config(load_robot("panda"))
     found: list[HandEyeSample] = []
     while len(found) < 14:
-        q = model.home + rng.uniform(-0.22, 0.22, 7)
+        q = model.home + rng.uniform(-0.3, 0.3, 7)
         T_base_tcp = model.forward_kinematics(q)
         # The board where the camera at home looks, so that it stays in view.
-        T_base_board = model.forward_kinematics(model.home) @ T_TCP_CAM @ pose([-0.09, -0.06, 0.42], [0.1, 0.1, 0.0])
+        T_base_board = model.forward_kinematics(model.home) @ T_TCP_CAM @ pose([-0.09, -0.06, 0.40], [0.1, 0.1, 0.0])
         image = artist.take(BOARD, se3.invert(T_base_tcp @ T_TCP_CAM) @ T_base_board, rng)
         sighting = find_board(BOARD, image)
-        if sighting is None:
+        if sighting is None or len(sighting.ids) < 12:
             continue
         T_cam_board, rms_px = locate_target(CAMERA, sighting.points_m, sighting.pixels)
         found.append(HandEyeSample(len(found), T_base_tcp, T_cam_board, rms_px))
     mount = calibrate_mount(found, "eye_in_hand", np.eye(4))
     assert is_good(mount.checks), [check.text for check in mount.checks]
     mm, deg = error_mm_deg(mount.T_parent_cam, T_TCP_CAM)
-    assert mm < 1.5
-    assert deg < 0.2
+    assert mm < 2.0
+    assert deg < 0.3
     # What it says of itself is of the size of the truth.
     assert mm < 4.0 * mount.std_mm + 0.3
 

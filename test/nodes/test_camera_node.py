@@ -152,6 +152,13 @@ def test_stamps_of_a_topic_are_the_sources_own(serve, source) -> None:
     np.testing.assert_array_equal(image_messages.from_image(source.images[-1]), source.image)
 
 
+def test_stamps_of_a_topic_that_is_known_to_be_late_are_dated_back(serve, source) -> None:
+    serve(front=camera(source={"kind": "topic", "address": "raw/image", "latency_s": 0.04}))
+    source.send_until(lambda: source.images and source.infos, "an image", stamp_ns=123 * S + 456)
+    assert messages.to_ns(source.images[-1].header.stamp) == 123 * S + 456 - 40_000_000
+    assert source.infos[-1].header.stamp == source.images[-1].header.stamp
+
+
 def test_restamped_topic_has_the_time_of_arrival_less_the_latency(serve, source) -> None:
     serve(front=camera(source={"kind": "topic", "address": "raw/image", "restamp": True, "latency_s": 100.0}))
     begin_ns = source.peer.now_ns()

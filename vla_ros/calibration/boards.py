@@ -66,6 +66,11 @@ class Board:
         return count // 2 if self.kind == "charuco" else count
 
     @property
+    def points(self) -> int:
+        """How many points it has that can be found."""
+        return (self.columns - 1) * (self.rows - 1) if self.kind == "charuco" else 4 * self.markers
+
+    @property
     def size_m(self) -> tuple[float, float]:
         """Width and height of the pattern."""
         gap_m = self.square_m - self.marker_m if self.kind == "apriltag" else 0.0

@@ -107,15 +107,15 @@ def _fit(views: Sequence[View], width: int, height: int, lens: int) -> tuple[Cam
     pixels = [view.sighting.pixels.astype(np.float32).reshape(-1, 1, 2) for view in views]
     try:
         rms_px, K, D, _, _, std, _, _ = cv2.calibrateCameraExtended(
-            points, pixels, (width, height), None, None, flags=_FLAGS[lens]
+            points, pixels, (width, height), np.eye(3), np.zeros(5), flags=_FLAGS[lens]
         )
     except cv2.error as error:
         raise CalibrateError("camera", f"no camera fits the views ({error})", "take others") from error
-    K = np.asarray(K, dtype=np.float64)
-    if not (np.isfinite(K).all() and np.isfinite(D).all()):
+    found = np.array(K, dtype=np.float64)
+    if not (np.isfinite(found).all() and np.isfinite(D).all()):
         raise CalibrateError("camera", "no camera fits the views", "take others, with the board tilted every way")
-    camera = CameraModel(width, height, K, tuple(float(value) for value in np.ravel(D)[:lens]))
-    focal_std = float(np.max(np.ravel(std)[:2] / K[[0, 1], [0, 1]]))
+    camera = CameraModel(width, height, found, tuple(float(value) for value in np.ravel(D)[:lens]))
+    focal_std = float(np.max(np.ravel(std)[:2] / found[[0, 1], [0, 1]]))
     return camera, focal_std, float(rms_px)
 
 

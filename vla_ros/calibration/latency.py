@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from vla_ros.calibration.verdict import CalibrateError, Check, at_most
 from vla_ros.types import FloatArray
+
+Indices = NDArray[np.intp]
 
 _ARM_RANGE_S, _CAMERA_RANGE_S = (-0.05, 0.5), (-0.2, 0.8)
 _STEP_S = 0.005
@@ -60,7 +63,7 @@ def arm_latency(
         raise CalibrateError("arm latency", f"no joint was commanded by {_MOVING_RAD} rad", "did the arm move?")
     wanted, found = commands[:, moving], states[:, moving]
 
-    def misses(latency_s: float, part: FloatArray) -> tuple[float, float]:
+    def misses(latency_s: float, part: Indices) -> tuple[float, float]:
         times = state_times_s[part] - latency_s
         shifted = np.stack([np.interp(times, command_times_s, column) for column in wanted.T], axis=-1)
         gaps, seen = found[part] - shifted, found[part]
@@ -97,7 +100,7 @@ def camera_latency(
     def at(times_s: FloatArray) -> FloatArray:
         return np.stack([np.interp(times_s, state_times_s, column) for column in positions_m.T], axis=-1)
 
-    def misses(latency_s: float, part: FloatArray) -> tuple[float, float]:
+    def misses(latency_s: float, part: Indices) -> tuple[float, float]:
         ways = np.linalg.norm(at(ends[part] - latency_s) - at(begins[part] - latency_s), axis=1)
         basis = np.stack([np.ones(len(ways)), ways], axis=-1)
         factors = np.linalg.lstsq(basis, seen[part], rcond=None)[0]
@@ -112,18 +115,18 @@ def camera_latency(
 
 def _inside(
     times_s: FloatArray, known_s: FloatArray, range_s: tuple[float, float], begins_s: FloatArray | None = None
-) -> FloatArray:
+) -> Indices:
     """Indices of the times that are known whatever the shift."""
     if not len(known_s) or not len(times_s):
-        return np.zeros(0, dtype=int)
+        return np.zeros(0, dtype=np.intp)
     first = times_s if begins_s is None else begins_s
     return np.flatnonzero((first - range_s[1] >= known_s[0]) & (times_s - range_s[0] <= known_s[-1]))
 
 
 def _shift(
     what: str,
-    misses: Callable[[float, FloatArray], tuple[float, float]],
-    inside: FloatArray,
+    misses: Callable[[float, Indices], tuple[float, float]],
+    inside: Indices,
     range_s: tuple[float, float],
 ) -> Latency:
     """The shift with the least squares: on a grid, then by Brent's method about its best point."""
@@ -131,7 +134,7 @@ def _shift(
         problem = f"{len(inside)} samples of one motion in both records (limit {10 * _BLOCKS})"
         raise CalibrateError(f"{what} latency", problem, "move for longer; are all stamps of one clock?")
 
-    def best(part: FloatArray, low_s: float, high_s: float) -> float:
+    def best(part: Indices, low_s: float, high_s: float) -> float:
         grid = np.arange(low_s, high_s + 0.5 * _STEP_S, _STEP_S)
         place = float(grid[int(np.argmin([misses(shift, part)[0] for shift in grid]))])
         bounds = (place - _STEP_S, place + _STEP_S)

@@ -24,11 +24,12 @@ def flow_motion(images: list[ImageArray]) -> FloatArray:
 
     Source: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016, as OpenCV has it.
     """
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     small = [_small(image) for image in images]
     found = []
     for before, now in itertools.pairwise(small):
-        sizes = np.linalg.norm(flow.calc(before, now, None), axis=-1).ravel()
+        still = np.zeros((*before.shape, 2), dtype=np.float32)
+        sizes = np.linalg.norm(np.asarray(flow.calc(before, now, still)), axis=-1).ravel()
         count = max(1, round(_MOVING * sizes.size))
         found.append(float(np.partition(sizes, -count)[-count:].mean()))
     return np.array(found)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_ros.calibration.boards import Board, Sighting, find_board
 from vla_ros.geometry.hand_eye import CalibrationError, locate_target
@@ -89,8 +90,9 @@ def edge_width_px(image: ImageArray, pixels: FloatArray) -> float:
     patch = gray[low[1] : high[1], low[0] : high[0]].astype(np.float64)
     if min(patch.shape) < 5:
         return float("inf")
-    gradient = np.hypot(*(slope[1:-1, 1:-1] for slope in np.gradient(patch)))
-    contrast = float(np.subtract(*np.percentile(patch, (95, 5))))
+    down, across = np.gradient(patch)
+    gradient = np.hypot(down, across)[1:-1, 1:-1]
+    contrast = float(np.percentile(patch, 95) - np.percentile(patch, 5))
     steepest = float(np.percentile(gradient, 98))
     return contrast / (steepest * np.sqrt(2.0 * np.pi)) if steepest > 0.0 and contrast > 10.0 else float("inf")
 
@@ -136,11 +138,11 @@ def missing(views: Sequence[View], width: int, height: int, wanted: int = MIN_VI
     places = [f"{_ROWS[row]} {_COLUMNS[column]}" for row, column in _uncovered(views, width, height)]
     if places:
         left.append(f"the board in the image's {', '.join(places)}")
-    tilts = {
-        "right": lambda n: n[0],
-        "left": lambda n: -n[0],
-        "lower": lambda n: n[1],
-        "upper": lambda n: -n[1],
+    tilts: dict[str, Callable[[FloatArray], float]] = {
+        "right": lambda n: float(n[0]),
+        "left": lambda n: float(-n[0]),
+        "lower": lambda n: float(n[1]),
+        "upper": lambda n: float(-n[1]),
     }
     enough = np.sin(np.radians(TILT_DEG))
     sides = [side for side, part in tilts.items() if not any(part(view.normal) >= enough for view in views)]
@@ -161,8 +163,8 @@ def _uncovered(views: Sequence[View], width: int, height: int) -> list[tuple[int
     return [(row, column) for row in range(_GRID) for column in range(_GRID) if count[row, column] < 2]
 
 
-def _common(a: Sighting, b: Sighting) -> FloatArray:
+def _common(a: Sighting, b: Sighting) -> NDArray[np.intp]:
     """(m, 2) indices of the points that two sightings share."""
     place = {number: index for index, number in enumerate(b.ids)}
     pairs = [(index, place[number]) for index, number in enumerate(a.ids) if number in place]
-    return np.array(pairs, dtype=int).reshape(-1, 2)
+    return np.array(pairs, dtype=np.intp).reshape(-1, 2)

@@ -38,8 +38,8 @@ def set_values(text: str, values: Mapping[Path, Any], where: str) -> str:
 
 def difference(before: str, after: str, name_before: str, name_after: str) -> str:
     """A unified diff."""
-    lines = (text.splitlines(keepends=True) for text in (before, after))
-    return "".join(difflib.unified_diff(*lines, name_before, name_after, n=1))
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    return "".join(difflib.unified_diff(old, new, name_before, name_after, n=1))
 
 
 def _put(data: Any, path: Path, value: Any, where: str) -> None:

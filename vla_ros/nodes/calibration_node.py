@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -54,9 +54,10 @@ class CalibrationNode(Node):
     Args:
         robot: the arm, None where only a camera counts.
         camera: the camera, None where none does.
+        hears: what besides is wanted, of `commands` (of the joints) and `gripper`.
     """
 
-    def __init__(self, robot: RobotConfig | None, camera: RigCamera | None) -> None:
+    def __init__(self, robot: RobotConfig | None, camera: RigCamera | None, hears: Collection[str] = ()) -> None:
         super().__init__("calibrate")
         self._robot, self._polled = robot, Polled(self, most=_MOST)
         self.states: list[RobotState] = []
@@ -73,8 +74,9 @@ class CalibrationNode(Node):
         self._gripper = None
         if robot is not None:
             self._intake = StateIntake(self, robot, _DEEP, self.states.append, self._polled)
-            self._polled.subscribe(JointState, "joint_command", self._on_command, _DEEP)
-            if robot.gripper is not None:
+            if "commands" in hears:
+                self._polled.subscribe(JointState, "joint_command", self._on_command, _DEEP)
+            if robot.gripper is not None and "gripper" in hears:
                 self._gripper = self.create_publisher(Float64, "gripper/command", RELIABLE)
                 self._polled.subscribe(JointState, "gripper/state", self._on_gripper, _DEEP)
         if camera is not None:
@@ -241,6 +243,7 @@ def calibration_session(
     interface: str = "",
     safety: str = "",
     is_led: bool = False,
+    hears: Collection[str] = (),
 ) -> Iterator[Session]:
     """A session for a command, with a context that is gone afterwards.
 
@@ -252,6 +255,7 @@ def calibration_session(
         interface: the launch file's, if it was given.
         safety: the stack's safety YAML file, if it isn't the package's.
         is_led: whether the arm is to be moved.
+        hears: as of CalibrationNode.
     """
     words = ["--ros-args"]
     if is_led:
@@ -262,7 +266,7 @@ def calibration_session(
         words += ["-r", f"__ns:=/{namespace.strip('/')}"]
     rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = CalibrationNode(robot, camera)
+        node = CalibrationNode(robot, camera, hears)
         leader = LeadingNode() if is_led else None
         try:
             yield Session(node, leader)

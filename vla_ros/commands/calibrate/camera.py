@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from vla_ros.calibration.boards import Board, Sighting, parse_board
+from vla_ros.calibration.camera_info import camera_info_text
 from vla_ros.calibration.intrinsics import LENSES, Intrinsics, calibrate_intrinsics
 from vla_ros.calibration.verdict import CalibrateError
 from vla_ros.calibration.views import MIN_VIEWS, View, look, missing, moved_px, same_as
@@ -30,6 +31,7 @@ from vla_ros.commands.calibrate.telling import Guide, say, tell
 from vla_ros.commands.calibrate.writing import destination, rounded, write
 from vla_ros.config import build
 from vla_ros.contract import Rig, RigCamera
+from vla_ros.files import whole_file
 from vla_ros.geometry.cameras import calibrated_camera
 from vla_ros.stopping import stop_signals
 from vla_ros.types import CameraModel, ImageArray
@@ -58,6 +60,9 @@ def add_parser(subjects: Any) -> None:
     lenses = ", ".join(map(str, LENSES))
     parser.add_argument("--lens", type=int, choices=LENSES, help=f"coefficients: {lenses} (default the fewest that do)")
     parser.add_argument("--seconds", type=float, default=300.0, metavar="S", help="at most (default %(default)g)")
+    parser.add_argument(
+        "--camera-info", type=Path, metavar="FILE", help="write it for a driver, too (its camera_info_url)"
+    )
     add_stack(parser, has_robot=False)
     add_writing(parser)
     parser.set_defaults(run=run)
@@ -86,6 +91,9 @@ def run(args: argparse.Namespace) -> int:
         values[("cameras", name, "K")] = rounded(K, 3)
         values[("cameras", name, "distortion")] = rounded(found.camera.distortion, 6)
     written = [write(to, values, lambda data, where: build(Rig, data, where))] if values else []
+    if values and args.camera_info is not None:
+        with whole_file(args.camera_info) as partial:
+            partial.write_text(camera_info_text(found.camera, name), encoding="utf-8")
     for view, rms in found.view_rms_px.items() if not args.is_json else ():
         print(f"    {view}: {rms:.3f} px{' (left out of the first fit)' if view in found.left_out else ''}")
     note = _info_note(found.camera, info, camera)
@@ -188,5 +196,5 @@ def _info_note(found: CameraModel, info: CameraModel | None, camera: RigCamera) 
         return ""
     return (
         f"the images' own camera_info has focal lengths {100 * off:.1f} % off these, and counts more than the rig: "
-        "give the driver the new ones, too (its camera_info_url), or have it publish none"
+        "give the driver the new ones, too (--camera-info FILE, its camera_info_url), or have it publish none"
     )

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         raise VlaRosError(f"--strokes {args.strokes}: at least 1")
     to = destination("robots", args.robot, args.out, args.write)
     nodes = node_module("gripper")
-    with nodes.calibration_session(robot, None, namespace=args.namespace) as session:
+    with nodes.calibration_session(robot, None, namespace=args.namespace, hears=("gripper",)) as session:
         session.wait_for(lambda: session.node.gripper_states, args.timeout, "gripper/state")
         session.wait_for(lambda: session.node.is_gripper_heard, args.timeout, "listener to gripper/command")
         if not ask("the gripper will move: is nothing between its fingers, and no hand near?", args.yes):

@@ -51,7 +51,7 @@ from vla_ros.stopping import stop_signals
 from vla_ros.teleop.script import ScriptStep
 from vla_ros.types import CameraModel, FloatArray, ImageArray
 
-_REPROJECTION_PX = 2.0
+_REPROJECTION_PX = 1.0
 _KEPT_STATES = 2000
 _WAIT_NS = 2e9
 _REST_S, _SETTLE_S = 4.0, 0.6
@@ -181,6 +181,9 @@ class _Taker:
         sighting = find_board(self._board, image)
         if sighting is None:
             self.word = "no board is seen"
+            return False
+        if 2 * len(sighting.ids) < self._board.points:
+            self.word = f"only {len(sighting.ids)} of the board's {self._board.points} points are seen (limit half)"
             return False
         try:
             positions = self.session.node.state_at(stamp_ns).positions

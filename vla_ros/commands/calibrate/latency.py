@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         interface=args.interface,
         safety=args.safety,
         is_led=True,
+        hears=("commands",),
     ) as session:
         session.newest_state(args.timeout)
         if camera is not None:
@@ -148,7 +149,8 @@ def _destinations(args: argparse.Namespace, camera: RigCamera | None) -> dict[st
 
 def _steps(axis: str, amplitude_m: float, seconds: float) -> list[ScriptStep]:
     """Back and forth, from the middle to the middle."""
-    index, steps, side = "xyz".index(axis), [], 1.0
+    index, side = "xyz".index(axis), 1.0
+    steps: list[ScriptStep] = []
     now, passed_s = 0.0, 0.0
 
     def move(way_m: float, duration_s: float) -> ScriptStep:
@@ -208,7 +210,8 @@ def _write(
     files: dict[str, Destination],
 ) -> tuple[list[Written], list[Check]]:
     """Writes what differs from what is in force."""
-    written, checks = [], []
+    written: list[Written] = []
+    checks: list[Check] = []
     command = robot.command.using(args.interface)
     # What the filter leads by already, but for what this is about.
     known_s = command.lead_s + safety.actuation_latency_s

@@ -63,7 +63,7 @@ def rig_word(args: argparse.Namespace) -> str:
     robot = getattr(args, "robot", "")
     if not robot:
         raise VlaRosError("--rig is missing: a name from config/rigs or a YAML file")
-    return f"{Path(robot).stem}_table"
+    return f"{Path(robot).stem.removesuffix('.calibrated')}_table"
 
 
 def chosen_camera(rig: Rig, name: str) -> tuple[str, RigCamera]:

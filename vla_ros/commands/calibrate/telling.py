@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ def tell(
         values = {
             "calibrated": what,
             "is_good": good,
-            **figures,
+            **_finite(figures),
             "checks": [{"name": check.name, "is_good": check.is_good, "text": check.text} for check in checks],
             "written": [{"file": str(item.path), "difference": item.difference} for item in written],
         }
@@ -83,3 +84,12 @@ def tell(
     else:
         print(f"{what}: not good; {sum(not check.is_good for check in checks)} of {len(checks)} checks failed")
     return 0 if good else 1
+
+
+def _finite(values: Any) -> Any:
+    """What isn't a number as null, which JSON has."""
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
