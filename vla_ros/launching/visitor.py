@@ -1,8 +1,9 @@
 """Walks a launch file and what it includes from top to bottom, as `ros2 launch` does, and collects nodes and arguments.
 
 Rules taken over from ROS: variables set by `<arg>`, `<let>` and an include's arguments stay set after it, down to the
-end of the innermost scoped `<group>`, as do remaps set by `<set_remap>`; a value given from outside wins over an `<arg>`'s default; an argument without
-default has to be passed to every include explicitly; pushed namespaces end with the group.
+end of the innermost scoped `<group>`, as do remaps set by `<set_remap>`; a value given from outside wins over an
+`<arg>`'s default; an argument without default has to be passed to every include explicitly; pushed namespaces end with
+the group.
 """
 
 from __future__ import annotations
