@@ -55,7 +55,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=float, default=20.0, metavar="S", help="until cameras and arm have to be heard; 0: never mind"
     )
+    parser.add_argument("--hardware", choices=("sim", "mock", "real"), default="sim", help="as of the stack (sim)")
     parser.add_argument("--namespace", default="", metavar="NS", help="the stack's namespace (default none)")
+    parser.add_argument("--prefix", default="", metavar="TEXT", help="the stack's prefix (default none)")
     parser.add_argument("--json", dest="is_json", action="store_true", help="the result as one JSON object, last")
     parser.set_defaults(run=run)
     return parser
@@ -105,6 +107,7 @@ def _ros_words(args: argparse.Namespace) -> list[str]:
     """The recorder's parameters as ROS arguments; as YAML strings, since a task may look like a number."""
     values = {name: getattr(args, name) for name in ("robot", "task", "operator", "note", "policies", "storage")}
     values |= {"images": args.images, "compression": args.compression, "folder": str(args.folder)}
+    values |= {"hardware": args.hardware, "prefix": args.prefix}
     values["rig"] = args.rig or f"{Path(args.robot).stem}_table"
     words = ["--ros-args"]
     for name, value in values.items():

@@ -52,7 +52,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--script", default="", metavar="FILE", help="scripted: its YAML file")
     parser.add_argument("--hid", default="", metavar="PATH", help="spacemouse: /dev/hidraw* to read without a driver")
     parser.add_argument("--interface", default="", metavar="NAME", help="the launch file's interface, if it was given")
+    parser.add_argument("--hardware", choices=("sim", "mock", "real"), default="sim", help="as of the stack (sim)")
     parser.add_argument("--namespace", default="", metavar="NS", help="the stack's namespace (default none)")
+    parser.add_argument("--prefix", default="", metavar="TEXT", help="the stack's prefix (default none)")
     parser.add_argument("--json", dest="is_json", action="store_true", help="what was done as one JSON object, last")
     parser.set_defaults(run=run)
     return parser
@@ -84,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 def _ros_words(args: argparse.Namespace) -> list[str]:
     rig = f"{args.robot}_table" if args.rig is None and not args.robot.endswith((".yaml", ".yml")) else args.rig or ""
     values: dict[str, object] = {"rig": rig, "speed": args.speed}
-    for name in ("robot", "device", "frame", "camera", "config", "mapping", "hid", "interface"):
+    for name in ("robot", "device", "frame", "camera", "config", "mapping", "hid", "interface", "hardware", "prefix"):
         values[name] = getattr(args, name)
     values["script"] = str(Path(args.script).expanduser()) if args.script else ""
     # JSON's quotes keep text text, whatever it looks like.
