@@ -88,8 +88,9 @@ def test_episodes_robot_has_the_prefix_it_was_recorded_with() -> None:
     from vla_ros.recording.reading import _robot
 
     rig = load_rig("ur5e_table", "left_")
-    words = EpisodeWords("ur5e", "left_", rig, (), "reach", "", "", lambda _text: None)
+    words = EpisodeWords("ur5e", "left_", "real", rig, (), "reach", "", "", lambda _text: None)
     info = EpisodeInfo.from_json(words.info(0, 1, (), "", "").to_json(), "here")
     assert _robot(info) == load_robot("ur5e", "left_")
-    without = EpisodeWords("ur5e", "", load_rig("ur5e_table"), (), "reach", "", "", lambda _text: None)
+    assert info.hardware == "real"
+    without = EpisodeWords("ur5e", "", "sim", load_rig("ur5e_table"), (), "reach", "", "", lambda _text: None)
     assert without.info(0, 1, (), "", "").robot_config == plain(load_yaml(find_config("robots", "ur5e")))
