@@ -21,8 +21,8 @@ class RecordedArm:
         model: of its robot, where the caller has one; it isn't anybody else's meanwhile. A real arm's isn't taken.
 
     Attributes:
-        model: as nodes have it: from the robot's own description, or of a real arm from its driver's in the bag; and from
-            the bag's where that file isn't here.
+        model: as nodes have it: from the robot's own description, or of a real arm from its driver's in the bag; where
+            that file isn't here, from the bag's too.
     """
 
     def __init__(self, episode: RecordedEpisode, model: RobotModel | None = None) -> None:
