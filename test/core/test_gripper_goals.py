@@ -212,10 +212,11 @@ def test_goal_that_is_never_answered_is_sent_again(answers: bool, limit_s: float
 
 def test_homing_goes_first_is_not_ended_by_a_wish_and_the_wish_follows() -> None:
     gripper = franka()
-    gripper.wish(0.3)
-    gripper.run(0.2)
+    gripper.wish(0.0)
+    gripper.run(2.0)
     gripper.task = gripper.task.homing()
-    gripper.run(0.4)
+    gripper.run(0.3)
+    assert 0.0 < gripper.opening < 0.5
     gripper.wish(0.2)
     gripper.run(4.0)
     assert [goal.kind for goal in gripper.sent] == ["grasp", "home", "grasp"]
@@ -252,5 +253,6 @@ def test_gripper_ends_where_the_newest_wish_was(
     if wishes:
         wish = min(max(wishes[-1][0], 0.0), 1.0)
         # An object stops the fingers that close; nothing stops those that open.
-        assert wish - 1e-6 <= gripper.opening <= max(wish, object_at) + 1e-6
+        # A thousandth of the opening isn't another wish.
+        assert wish - 1e-3 <= gripper.opening <= max(wish, object_at) + 1e-3
         assert gripper.task.running is None

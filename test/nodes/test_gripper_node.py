@@ -209,6 +209,7 @@ def test_franka_hand_grasps_opens_changes_its_mind_and_homes_when_told(make_peer
     assert gripper.most_at_once == 1
     answer = peer.call(Trigger, "gripper/homing")
     assert answer.success, answer.message
+    patience(lambda: told.text() == "at rest" and len(gripper.goals) >= 5, "the end of homing")
     patience(lambda: gripper.opening == pytest.approx(0.3) and not gripper.at_once, "the wish after homing")
     assert "franka_gripper/homing" in [name for name, _ in gripper.goals]
     assert gripper.most_at_once == 1
