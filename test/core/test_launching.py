@@ -210,6 +210,17 @@ def test_included_file_needs_its_arguments_passed_as_in_ros(write):
         resolve(path, {}, {})
 
 
+def test_remap_for_all_nodes_comes_before_their_own_and_ends_with_its_group(write):
+    inner = node('name="inner"', '<remap from="/tf" to="never"/>')
+    group = f'<group>{node()}<set_remap from="/tf" to="tf"/>{inner}</group>{node()}'
+    nodes = resolve(write(group), {}, {}).nodes
+    assert [item.remaps for item in nodes] == [(), (("/tf", "tf"), ("/tf", "never")), ()]
+    # As in ROS: in a group inside one that has remaps they are added to that one's, and stay.
+    group = f'<group><set_remap from="a" to="b"/><group><set_remap from="c" to="d"/></group>{node()}</group>{node()}'
+    nodes = resolve(write(group), {}, {}).nodes
+    assert [item.remaps for item in nodes] == [(("a", "b"), ("c", "d")), ()]
+
+
 def test_namespaces_are_pushed_within_a_group_and_absolute_ones_stand_alone(write):
     inner = node("name='a'") + node("namespace='c' name='b'") + node("namespace='/d' name='c'")
     group = f'<group><push_ros_namespace namespace="a"/><push-ros-namespace namespace="b"/>{inner}</group>'

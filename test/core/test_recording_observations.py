@@ -18,10 +18,12 @@ from vla_ros.config import config_names
 from vla_ros.contract import load_contract
 from vla_ros.errors import ContractError, RecordingError, SensorError
 from vla_ros.observation.observed import observed_from_json, observed_to_json
+from vla_ros.recording.arm import RecordedArm
 from vla_ros.recording.observations import RecordedObservations
 from vla_ros.recording.reading import read_episode
 from vla_ros.recording.recorded import RecordedEpisode
 from vla_ros.recording.synchronise import make_frames
+from vla_ros.robots.description import load_description
 
 S = bags.S
 BAG = EpisodeBag(duration_s=1.2)
@@ -86,6 +88,17 @@ def test_camera_on_the_hand_is_where_the_arm_carried_it(episode) -> None:
     T[:3, 3] = mount.position_m
     expected = BAG.model.link_pose(BAG.q(frame.stamp_ns), mount.parent) @ T
     np.testing.assert_allclose(frame.T_base_cam, expected, atol=1e-5)
+
+
+def test_real_arms_kinematics_are_those_of_its_drivers_description_in_the_bag(episode) -> None:
+    longer = load_description(episode.robot).replace('xyz="0 0 0.1034"', 'xyz="0 0 0.1534"')
+    q = BAG.q(BAG.image_stamps("base")[5])
+    gaps_m = []
+    for hardware in ("sim", "real"):
+        info = dataclasses.replace(episode.info, hardware=hardware)
+        arm = RecordedArm(dataclasses.replace(episode, info=info, description=longer), BAG.model)
+        gaps_m.append(float(np.linalg.norm((arm.tcp(q) - BAG.model.forward_kinematics(q))[:3, 3])))
+    assert gaps_m == pytest.approx([0.0, 0.05])
 
 
 def test_what_was_observed_is_made_again_after_json(episode) -> None:

@@ -3,6 +3,7 @@
 Where our side refuses, the real one may accept: ours is a subset. Where ours accepts, both have to agree.
 """
 
+import ast
 import itertools
 import os
 import shutil
@@ -32,7 +33,16 @@ ParameterValue = pytest.importorskip("launch_ros.parameter_descriptions", reason
 perform_substitutions = pytest.importorskip("launch.utilities", reason=REASON).perform_substitutions
 
 DATA = Path(__file__).parents[1] / "data" / "launch"
-OURS = sorted((Path(__file__).parents[2] / "launch").glob("*.launch.xml"))
+LAUNCH = Path(__file__).parents[2] / "launch"
+# They include launch files of other packages that only ROS can read: see the test of what those are passed.
+DRIVERS = {
+    "driver_fr3": ("franka_bringup", "franka.launch.py"),
+    "driver_ur": ("ur_robot_driver", "ur_control.launch.py"),
+    "driver_ur5e": ("ur_robot_driver", "ur_control.launch.py"),
+    "driver_ur10e": ("ur_robot_driver", "ur_control.launch.py"),
+    "camera_realsense": ("realsense2_camera", "rs_launch.py"),
+}
+OURS = [path for path in sorted(LAUNCH.glob("*.launch.xml")) if path.name.removesuffix(".launch.xml") not in DRIVERS]
 PROGRAM = "#!/bin/sh\n"
 
 
@@ -169,6 +179,90 @@ def test_our_launch_files_mean_the_same_to_ros(path, prefix, monkeypatch):
             continue  # a real driver's own files, which this machine doesn't have
         compared += 1
     assert compared > 0
+
+
+FAKE_DRIVER = """
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch_ros.actions import Node
+
+NAMES = {names!r}
+
+
+def nodes(context):
+    told = {{name: context.launch_configurations.get(name, "") for name in NAMES}}
+    return [Node(package="fake_nodes", executable="driver", parameters=[{{"told": repr(told)}}])]
+
+
+def generate_launch_description():
+    return LaunchDescription(
+        [*(DeclareLaunchArgument(name, default_value="as it is") for name in NAMES), OpaqueFunction(function=nodes)]
+    )
+"""
+RECORDED = yaml.safe_load((DATA.parent / "driver_arguments.yaml").read_text())
+
+
+@pytest.mark.parametrize("distribution", ["humble", "jazzy", "kilted", "lyrical"])
+@pytest.mark.parametrize("name", DRIVERS)
+def test_drivers_are_told_by_ros2_launch_what_our_files_say(name, distribution, prefix, monkeypatch):
+    """`ros2 launch` with launch files in the drivers' places that take the drivers' arguments and start a node."""
+    package, file = DRIVERS[name]
+    recorded = [e for e in RECORDED if e["driver"] == package and e["distribution"] == distribution]
+    if not recorded:
+        pytest.skip(f"{package} isn't there for {distribution}")
+    for needed in (package, "ur_description"):
+        (prefix / "share/ament_index/resource_index/packages" / needed).touch()
+        (prefix / "share" / needed / "launch").mkdir(parents=True, exist_ok=True)
+    names = list(recorded[0]["arguments"])
+    (prefix / "share" / package / "launch" / file).write_text(FAKE_DRIVER.format(names=names))
+    for other, programs in (("controller_manager", ["spawner"]), ("fake_nodes", ["driver"])):
+        (prefix / "share/ament_index/resource_index/packages" / other).touch()
+        for program in programs:
+            path = prefix / "lib" / other / program
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(PROGRAM)
+            path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    given = {"robot_ip": "10.0.0.1", "prefix": "left_" if name == "driver_ur5e" else "", "ur_type": "ur3e"}
+    given = {"camera": "wrist"} if name == "camera_realsense" else given
+    found = real_nodes(LAUNCH / f"{name}.launch.xml", given, prefix, monkeypatch)
+    (driver,) = [node for node in found if Path(node[0][0]).name == "driver"]
+    told = ast.literal_eval(
+        ast.literal_eval(dict(word for word in driver[0] if isinstance(word, tuple))["/**"]["told"])
+    )
+    expected = {
+        "franka_bringup": {
+            "robot_ip": "10.0.0.1",
+            "robot_type": "fr3",
+            "namespace": "",
+            "load_gripper": "true",
+            "controllers_yaml": str(prefix / "share/vla_ros/config/controllers/franka.yaml"),
+        },
+        "ur_robot_driver": {
+            "robot_ip": "10.0.0.1",
+            "ur_type": {"driver_ur": "ur3e"}.get(name, name.removeprefix("driver_")),
+            "tf_prefix": given.get("prefix"),
+            "activate_joint_controller": "false",
+            "launch_rviz": "false",
+            "headless_mode": "false",
+        },
+        "realsense2_camera": {"camera_name": "wrist", "camera_namespace": "camera", "serial_no": "''"},
+    }[package]
+    assert {key: told[key] for key in expected} == expected
+    # What isn't passed is left as the driver has it.
+    for key in ("use_fake_hardware", "use_mock_hardware", "controllers_file", "initial_joint_controller"):
+        assert key not in told or told[key] in ("as it is", "false")
+    words = [word for node in found if Path(node[0][0]).name == "spawner" for word in node[0]]
+    if package == "ur_robot_driver":
+        wanted = f"controllers/{'ur_humble' if distribution == 'humble' else 'ur'}.yaml"
+        # Behind a prefix its joints have other names than the file's.
+        assert [Path(str(word)).is_file() for word in words if str(word).endswith(wanted)] == [True] * (
+            not given["prefix"]
+        )
+    if package == "franka_bringup":
+        assert "--inactive" in words
+    if package == "realsense2_camera":
+        assert "~/color/image_raw:=wrist/image" in driver[0]
 
 
 TEMPLATE_PIECES = st.sampled_from(

@@ -235,6 +235,23 @@ def test_rate_of_a_camera_that_stays_away_is_told(serve, make_peer, patience) ->
     assert told[-1].status[0].level == b"\x01"
 
 
+@pytest.mark.parametrize(("late_s", "text"), [(3.0, "stamps are 3"), (-3.0, "stamps are -3"), (0.1, "at rate")])
+def test_stamps_that_are_old_or_of_another_clock_are_told(late_s, text, serve, make_peer, patience) -> None:
+    peer = make_peer("driver")
+    told, infos = peer.hear(DiagnosticArray, "/diagnostics"), peer.speak(CameraInfo, "camera/front/camera_info")
+    model = CameraModel(64, 48, K, DISTORTION)
+
+    def publish() -> None:
+        infos.publish(image_messages.to_camera_info(model, peer.now_ns() - round(late_s * S), "camera_optical_frame"))
+
+    peer.node.create_timer(0.05, publish)
+    serve(front=camera())
+    patience(lambda: any(text in message.status[0].message for message in list(told)), text)
+    values = {item.key: float(item.value) for item in told[-1].status[0].values}
+    # Half a second for a machine that stands still.
+    assert late_s - 0.01 < values["front_age_s"] < late_s + 0.5
+
+
 def test_mounts_are_in_tf_for_whoever_comes_late(serve, make_peer, patience) -> None:
     other = {**MOUNT, "parent": "hand", "frame": "camera_on_hand", "position_m": [0.0, 0.1, 0.0]}
     serve(front=camera(), hand=camera(topic="camera/hand/image", mount=other))

@@ -125,7 +125,7 @@ class GripperTask:
         return replace(idle, wants_home=False, settled=self.wish if goal.kind == "home" else goal.opening, tries=0)
 
     def step(self, now_s: float, is_ready: bool, measured: float | None) -> tuple[GripperTask, Send | Cancel | None]:
-        """What is to be done now.
+        """What is to be done now. Without a server homing is forgotten: it moves, and nobody may be looking later.
 
         Args:
             now_s: seconds of the same clock.
@@ -133,7 +133,7 @@ class GripperTask:
             measured: opening, None if it isn't known.
         """
         if not is_ready:
-            return self._given_up(), None
+            return replace(self._given_up(), wants_home=False), None
         task = self._given_up() if self.running is not None and self._is_overdue(now_s) else self
         if task.running is not None:
             if not task._is_outdated():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import threading
 import time
@@ -23,6 +24,9 @@ from vla_ros.nodes.settings import rig_setting
 from vla_ros.nodes.tf import TransformBroadcaster
 from vla_ros.observation.camera_feed import CameraFeed, open_capture
 from vla_ros.types import CameraModel, FloatArray, ImageArray
+
+_STALE_S, _EARLY_S = 0.5, 0.05
+"""Ages at which images come too late to be of use, and so early that the clocks can't be in step."""
 
 
 def mount_pose(mount: CameraMount) -> FloatArray:
@@ -45,6 +49,7 @@ class CameraNode(Node):
         self._cameras = {name: camera for name, camera in rig.cameras.items() if not wanted or name in wanted}
         self._is_over = threading.Event()
         self._arrivals: dict[str, list[float]] = {name: [] for name in self._cameras}
+        self._ages_s: dict[str, float] = {}
         self._failures: dict[str, str] = {}
         self._threads: list[threading.Thread] = []
         edges = [(c.mount.parent, c.mount.frame, mount_pose(c.mount)) for c in self._cameras.values()]
@@ -75,7 +80,7 @@ class CameraNode(Node):
             infos.publish(image_messages.to_camera_info(model, stamp_ns, camera.mount.frame))
             images.publish(image_messages.to_image(prepared, stamp_ns, camera.mount.frame))
             self._failures.pop(name, None)
-            self._note(name)
+            self._note(name, stamp_ns)
 
         latency_ns = round(camera.source.latency_s * 1e9)
         if camera.source.kind == "topic":
@@ -122,10 +127,11 @@ class CameraNode(Node):
         self._threads.append(thread)
         thread.start()
 
-    def _on_driver_info(self, name: str, _message: CameraInfo) -> None:
-        self._note(name)
+    def _on_driver_info(self, name: str, message: CameraInfo) -> None:
+        self._note(name, messages.to_ns(message.header.stamp))
 
-    def _note(self, name: str) -> None:
+    def _note(self, name: str, stamp_ns: int) -> None:
+        self._ages_s[name] = (now_ns(self) - stamp_ns) * 1e-9
         arrivals = self._arrivals[name]
         arrivals.append(time.monotonic())
         del arrivals[:-100]
@@ -138,10 +144,16 @@ class CameraNode(Node):
             recent = [arrival for arrival in self._arrivals[name] if arrival > now_s - 2.0]
             rate_hz = (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
             values[f"{name}_rate_hz"] = rate_hz
+            age_s = self._ages_s.get(name, math.nan)
+            values[f"{name}_age_s"] = age_s
             if name in self._failures:
                 problems.append(self._failures[name])
             elif rate_hz < 0.7 * camera.rate_hz:
                 problems.append(f"camera {name} at {rate_hz:.1f} Hz, the rig says {camera.rate_hz:g} Hz")
+            elif not -_EARLY_S < age_s < _STALE_S:
+                problems.append(
+                    f"camera {name}: stamps are {age_s:.2f} s old; is its driver slow, or its clock another?"
+                )
         level = DiagnosticStatus.WARN if problems else DiagnosticStatus.OK
         text = "; ".join(problems) or "all cameras at rate"
         self._diagnostics.publish(

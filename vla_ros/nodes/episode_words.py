@@ -22,6 +22,7 @@ class EpisodeWords:
     Attributes:
         robot: name or YAML file.
         prefix: before its links and joints.
+        hardware: what moves.
         rig: the cell.
         policies: words for policies that are to act, names or YAML files.
         task: instruction; empty for the one in force.
@@ -32,6 +33,7 @@ class EpisodeWords:
 
     robot: str
     prefix: str
+    hardware: str
     rig: Rig
     policies: tuple[str, ...]
     task: str
@@ -71,6 +73,7 @@ class EpisodeWords:
             operator=self.operator,
             note=self.note,
             robot_config=self._robot_config,
+            hardware=self.hardware,
             versions=self._versions,
         )
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
-from rclpy.task import Future
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
@@ -38,7 +37,6 @@ class GripperNode(Node):
         self._measured: float | None = None
         self._heard_s = -math.inf
         self._missing, self._said = "", ""
-        self._homed: list[Future] = []
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self.create_timer(1.0, self._report)
         if self._gripper is None or self._driver is None:
@@ -75,17 +73,12 @@ class GripperNode(Node):
             JointState(header=message.header, name=[self._gripper.joints[0]], position=[self._measured])
         )
 
-    async def _on_homing(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Finds the fingers' ends: they open and close all the way. Answers when that is done."""
-        if self._link is None or (missing := self._link.missing()):
-            response.success, response.message = False, missing
-            return response
-        homed = Future()
-        self._homed.append(homed)
+    def _on_homing(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Has the fingers' ends found: they open and close all the way. /diagnostics says what comes of it."""
         self._task = self._task.homing()
         self._step()
-        problem = str(await homed)
-        response.success, response.message = not problem, problem or "homed"
+        is_begun = self._task.wants_home
+        response.success, response.message = is_begun, "homing; mind the fingers" if is_begun else self._missing
         return response
 
     def _step(self) -> None:
@@ -97,10 +90,6 @@ class GripperNode(Node):
             self._link.send(action.goal, action.number)
         elif isinstance(action, Cancel):
             self._link.cancel(action.number)
-        if self._homed and (self._missing or not self._task.wants_home):
-            for homed in self._homed:
-                homed.set_result(self._missing or self._task.problem)
-            self._homed.clear()
 
     def _on_accepted(self, number: int) -> None:
         self._task = self._task.accepted(number)
@@ -120,7 +109,7 @@ class GripperNode(Node):
             "opening": "unknown" if self._measured is None else self._measured,
             "goal": "none" if task.running is None else task.running.kind,
         }
-        text = problem or ("moving" if task.running else "at rest")
+        text = problem or ("homing" if task.wants_home else "moving" if task.running else "at rest")
         if self._driver is None:
             text = "served by somebody else"
         level = DiagnosticStatus.WARN if problem else DiagnosticStatus.OK

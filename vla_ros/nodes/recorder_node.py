@@ -23,7 +23,7 @@ from vla_ros.nodes.episode_words import EpisodeWords
 from vla_ros.nodes.recorder_images import ImageCompressor
 from vla_ros.nodes.recorder_intake import RecorderIntake
 from vla_ros.nodes.recorder_report import RecorderReport
-from vla_ros.nodes.settings import rig_setting, robot_setting, states_topic
+from vla_ros.nodes.settings import hardware_setting, rig_setting, robot_setting, states_topic
 from vla_ros.policies.registry import listed_policies
 from vla_ros.recording.bag_writer import STORAGES, Topic
 from vla_ros.recording.disk import DiskLimits
@@ -47,6 +47,7 @@ class RecorderNode(Node):
         self.words = EpisodeWords(
             str(self.get_parameter("robot").value),
             robot.prefix,
+            hardware_setting(self),
             rig,
             listed_policies(policies),
             str(parameter(self, "task", "", "instruction of the episodes; empty: the one in force")),

@@ -7,6 +7,7 @@ from bisect import bisect_right
 
 from vla_ros.observation.assembly import STATE_TOLERANCE_NS
 from vla_ros.recording.recorded import RecordedEpisode
+from vla_ros.robots.live_description import adopt
 from vla_ros.robots.model import RobotModel
 from vla_ros.robots.state_buffer import JointStateBuffer, state_between
 from vla_ros.types import FloatArray, RobotState
@@ -17,16 +18,21 @@ class RecordedArm:
 
     Args:
         episode: what was recorded.
-        model: of its robot, where the caller has one; it isn't anybody else's meanwhile.
+        model: of its robot, where the caller has one; it isn't anybody else's meanwhile. A real arm's isn't taken.
 
     Attributes:
-        model: from the robot's own description, as nodes have it; from the bag's where that file isn't here.
+        model: as nodes have it: from the robot's own description, or of a real arm from its driver's in the bag; where
+            that file isn't here, from the bag's too.
     """
 
     def __init__(self, episode: RecordedEpisode, model: RobotModel | None = None) -> None:
         robot = episode.robot
         is_here = robot.description_file.is_file() or not episode.description
-        if model is None:
+        if is_here and episode.info.hardware == "real" and episode.description:
+            model = RobotModel(
+                robot, adopt(robot, episode.description, f"robot_description of {episode.info.name}").urdf
+            )
+        elif model is None:
             model = RobotModel.from_config(robot) if is_here else RobotModel(robot, episode.description)
         self.model = model
         series = episode.joint_positions

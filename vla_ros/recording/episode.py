@@ -42,9 +42,10 @@ class EpisodeInfo:
         source: who had the arm at the start: a policy's name, `teleop`, or empty.
         operator: who recorded it.
         note: what the operator says of it.
-        robot_config: the robot YAML's content.
+        robot_config: the robot YAML's content, and the prefix of its links and joints where it has one.
         versions: of vla_ros, of its checkout (`git`), of Python, ROS and so on.
         recovered: what was mended after a crash, empty for nothing.
+        hardware: what moved: `sim`, `mock` or `real`. A real arm's kinematics are those of the description in the bag.
     """
 
     number: int
@@ -61,6 +62,7 @@ class EpisodeInfo:
     robot_config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
     recovered: str = ""
+    hardware: str = "sim"
 
     @property
     def name(self) -> str:
