@@ -7,6 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from vla_ros.control.cartesian_controller import CartesianController
+from vla_ros.control.config import ControllerConfig
+from vla_ros.control.interfaces import make_sender
+from vla_ros.control.sending import JointPoints
 from vla_ros.errors import ConfigError
 from vla_ros.hardware.commanded_motion import CommandedMotion
 from vla_ros.hardware.controllers import FRANKA, FRANKA_ACTIVE, UR, UR_ACTIVE, ControllerManager, SwitchError
@@ -14,8 +18,10 @@ from vla_ros.hardware.driver_loop import DriverLoop
 from vla_ros.hardware.fingers import FingerMotion, Way
 from vla_ros.hardware.franka_arm import FrankaArm, RejectedError, RobotMode
 from vla_ros.hardware.ur_arm import UNLOCK_AFTER_S, SafetyMode, UrArm
-from vla_ros.robots.config import load_robot
+from vla_ros.robots.config import CommandConfig, load_robot
+from vla_ros.robots.model import RobotModel
 from vla_ros.sim.trajectory import DesiredState
+from vla_ros.types import JointTarget
 
 FR3, UR5E = load_robot("fr3"), load_robot("ur5e")
 HOME = np.array([joint.home_rad for joint in FR3.joints])
@@ -172,6 +178,45 @@ def test_staircase_stops_a_franka_and_recovery_lets_it_move_again() -> None:
     np.testing.assert_allclose(at, HOME + 0.1, atol=1e-9)
     # By hand: the quintic's peak acceleration is 5.77 way / T^2 = 0.577 rad/s^2, of 10.
     assert franka.arm.limits.forget().acceleration >= 0.0577
+
+
+@pytest.mark.parametrize("interface", ["trajectory", "position"])
+def test_our_own_controller_passes_a_franka_as_trajectories_and_trips_it_as_positions(interface) -> None:
+    """The same motion, at most of the limits: what it becomes at 1 kHz is all that differs."""
+    controller = CartesianController(RobotModel.from_config(FR3), ControllerConfig(rate_hz=250.0))
+    sender = make_sender(CommandConfig(interface, "commands"), controller)
+    rng, tick_ns = np.random.default_rng(5), 4_000_000
+    state, stamp_ns = controller.init(HOME), 0
+    sender.begin(state, stamp_ns)
+    while sender.approach(stamp_ns) is not None:
+        stamp_ns += tick_ns
+    franka, name = Franka(), {"trajectory": JTC, "position": POSITION}[interface]
+    franka.activate(name)
+    for tick in range(1500):
+        if tick % 60 == 0:
+            goal = HOME + rng.uniform(-0.4, 0.4, 7)
+        state, _ = sender.resume(state, stamp_ns, stamp_ns)
+        state, command, _ = controller.step(state, JointTarget(0, goal, np.zeros(7)), controller.dt_s)
+        sending = sender.send(state, command, stamp_ns, True)
+        motion = franka.loop.motion_of(name)
+        if motion is None:
+            break
+        if sending is not None and isinstance(sending.content, JointPoints):
+            points = sending.content
+            times_s = [(points.stamp_ns + offset_ns - stamp_ns) * 1e-9 for offset_ns in points.offsets_ns]
+            motion.take_trajectory(times_s, DesiredState(points.positions, points.velocities, points.accelerations))
+        elif sending is not None:
+            motion.take(np.asarray(sending.content))
+        franka.tick()
+        stamp_ns += tick_ns
+    if interface == "position":
+        assert franka.arm.reflex.error == "joint_motion_generator_velocity_discontinuity"
+        return
+    assert franka.arm.reflex is None, str(franka.arm.reflex)
+    extremes = franka.arm.limits.extremes
+    # For want of trying it would pass, too.
+    assert 0.8 < extremes.acceleration <= 1.0 + 1e-4
+    assert extremes.jerk <= 1.0 + 1e-4
 
 
 def test_trajectory_that_jumps_is_a_reflex_too() -> None:

@@ -167,10 +167,11 @@ def test_constraints_exist_for_every_python_we_promise():
 
 
 @pytest.fixture
-def build_backend():
+def build_backend(monkeypatch):
     """The build backend of interfaces/, which no package holds."""
     spec = importlib.util.spec_from_file_location("build_backend", ROOT / "interfaces/build_backend.py")
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
     return module
 
@@ -190,3 +191,14 @@ def test_interfaces_without_python_headers_names_the_mend(build_backend, monkeyp
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     with pytest.raises(SystemExit, match=r"apt-get install python3\.\d+-dev"):
         build_backend.build_wheel(str(tmp_path))
+
+
+def test_interfaces_are_found_with_what_they_nest(build_backend):
+    packages = {package.name: package for package in build_backend.find_packages()}
+    assert {"tf2_msgs", "control_msgs", "controller_manager_msgs", "franka_msgs", "ur_msgs"} <= set(packages)
+    for package in packages.values():
+        root = ElementTree.parse(package.folder / "package.xml").getroot()
+        assert root.findtext("name") == package.name
+        text = "".join((package.folder / path).read_text() for path in package.definitions)
+        nested = set(re.findall(r"^(\w+)/\w+", text, re.MULTILINE)) - {package.name}
+        assert nested <= set(package.depends)
