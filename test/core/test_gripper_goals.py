@@ -223,6 +223,16 @@ def test_homing_goes_first_is_not_ended_by_a_wish_and_the_wish_follows() -> None
     assert gripper.opening == pytest.approx(0.2)
 
 
+def test_wish_of_before_is_in_force_again_after_homing() -> None:
+    gripper = franka()
+    gripper.wish(0.3)
+    gripper.run(2.0)
+    gripper.task = gripper.task.homing()
+    gripper.run(4.0)
+    assert [goal.kind for goal in gripper.sent] == ["grasp", "home", "grasp"]
+    assert gripper.opening == pytest.approx(0.3)
+
+
 def test_homing_is_forgotten_with_the_server() -> None:
     gripper = franka()
     gripper.is_there = False

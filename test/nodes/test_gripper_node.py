@@ -246,7 +246,7 @@ def test_server_of_another_kind_is_named(make_peer, processes, patience) -> None
     told = Told(peer)
     robotiq(peer, "ParallelGripperCommand")
     processes.start_node("gripper_node", robot="ur5e", hardware="mock")
-    patience(lambda: "is of control_msgs/action/ParallelGripperCommand" in told.text(), "what is served")
+    patience(lambda: "is of control_msgs/action/ParallelGripperCommand and not" in told.text(), "what is served")
     assert "driver.gripper.kind" in told.text()
 
 

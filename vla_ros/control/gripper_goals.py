@@ -115,8 +115,9 @@ class GripperTask:
         idle = replace(self, running=None, is_accepted=False, is_canceling=False)
         if outcome in ("reached", "blocked"):
             idle = replace(idle, tries=0, problem="")
-            # After homing the fingers are open, whatever is wished.
-            return replace(idle, wants_home=False) if goal.kind == "home" else replace(idle, settled=goal.opening)
+            if goal.kind == "home":  # The fingers are open then, whatever is wished.
+                return replace(idle, wants_home=False, settled=None)
+            return replace(idle, settled=goal.opening)
         if self.is_canceling or outcome == "canceled":
             return idle
         idle = replace(idle, tries=self.tries + 1, problem=f"{goal.kind}: {text or outcome}")

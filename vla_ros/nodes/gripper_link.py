@@ -140,9 +140,10 @@ class ActionLink:
         name = self._node.resolve_service_name(wanted.name)
         services = dict(self._node.get_service_names_and_types())
         kinds = {kind.removesuffix("_SendGoal") for kind in services.get(f"{name}/_action/send_goal", [])}
-        if kinds - {wanted.full_type}:
+        others = kinds - {wanted.full_type}  # Ours is there by our own client.
+        if others:
             mend = "give the robot's YAML the kind of that (driver.gripper.kind)"
-            return f"{name} is of {', '.join(sorted(kinds))} and not {wanted.full_type}; {mend}"
+            return f"{name} is of {', '.join(sorted(others))} and not {wanted.full_type}; {mend}"
         return f"no action {name} ({wanted.full_type}); does the gripper's driver run?"
 
     def send(self, goal: GripperGoal, number: int) -> None:
