@@ -31,6 +31,8 @@ _PACE_S = (0.9, 0.7, 1.1, 0.8, 1.2, 0.75, 1.0, 0.85)
 _MOST_WIDTH = 640
 # s, of what isn't worth a change.
 _SAME_S = 0.001
+# s, by which a stamp may seem to be before its exposure.
+_EARLY_S = 0.005
 _EPILOG = """\
 The tool goes back and forth by some centimetres for some 15 s, through the safety filter and the controller. The arm's
 latency is the shift between joint_command and joint_states; a camera's the one between the motion in its picture (with
@@ -225,7 +227,7 @@ def _write(
     is_driver = camera.source.kind == "driver"
     old_s = safety.observation_latency_s if is_driver else camera.source.latency_s
     new_s = round((0.0 if is_driver else old_s) + seen.latency_s, 4)
-    if is_driver and new_s < -_SAME_S:
+    if is_driver and new_s < -max(_EARLY_S, 3.0 * seen.std_s):
         text = f"{name}: stamped {-1e3 * new_s:.0f} ms before the exposure; are both machines' clocks synchronised?"
         return written, [Check("stamps", False, text)]
     new_s = max(0.0, new_s) if is_driver else new_s
