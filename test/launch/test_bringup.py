@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from launched_cell import MARK, Cell
 
 pytest.importorskip("rclpy")
 pytest.importorskip("vla_ros.sim.world")
@@ -24,7 +24,6 @@ from vla_ros.robots.model import RobotModel
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow]
 
 CLIENT = Path(__file__).with_name("plain_client.py")
-MARK = "VLA_ROS_TEST_RUN"
 NODES = {"camera_node", "controller_node", "motion_loop", "policy_node", "safety_node", "sim_node", "tf_node"}
 # docs/design.md, section 3: what a launched cell has.
 TOPICS = {
@@ -61,35 +60,6 @@ SERVICES = {
         for service, kind in (("get_state", "GetState"), ("change_state", "ChangeState"))
     },
 }
-
-
-class Cell:
-    """A launched stack whose processes all carry a mark in their environment."""
-
-    def __init__(self, processes: Any, robot: str, *words: str) -> None:
-        self.robot = robot
-        self.mark = uuid.uuid4().hex
-        self.process = processes.start_command("launch", "bringup", f"robot:={robot}", *words, **{MARK: self.mark})
-
-    def pids(self) -> dict[int, str]:
-        """Every process of this run that is alive, with its command line."""
-        found = {}
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
-                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-        return found
-
-    def pid_of(self, node: str) -> int | None:
-        """The process of a node, not its guard's."""
-        words = f" -m vla_ros.nodes {node} "
-        return next((pid for pid, line in self.pids().items() if words in line and "guard.py" not in line), None)
-
-    def interrupt(self) -> int:
-        """Ctrl-C; the exit code."""
-        return int(self.process.end())
 
 
 def ask_plain_client(*words: str) -> dict[str, Any]:

@@ -55,14 +55,20 @@ class Readiness:
         return self._has_started
 
     @property
-    def reason(self) -> str:
-        """Why the arm isn't led now, empty if it is."""
+    def cause(self) -> str:
+        """The fault, or the name of the check, for which the arm isn't led now, empty if it is."""
         if self._fault:
             return self._fault
         for check in self._checks:
             if self._results[check.name] and not (self._has_started and check.is_for_start):
-                return f"{check.name}: {self._results[check.name]}"
+                return check.name
         return ""
+
+    @property
+    def reason(self) -> str:
+        """Why the arm isn't led now, in words, empty if it is."""
+        cause = self.cause
+        return f"{cause}: {self._results[cause]}" if cause in self._results else cause
 
     @property
     def warnings(self) -> str:

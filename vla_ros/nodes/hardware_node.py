@@ -148,8 +148,8 @@ class HardwareNode(Node):
         done.set_result(problem)
 
     def _tell(self) -> None:
-        reason, now_s = self._readiness.reason, time.monotonic()
-        is_new = reason != self._told
+        reason, cause, now_s = self._readiness.reason, self._readiness.cause, time.monotonic()
+        is_new = cause != self._told
         if not is_new and now_s - self._told_s < _TELL_S:
             return
         stamp_ns = now_ns(self)
@@ -160,7 +160,7 @@ class HardwareNode(Node):
                 self.get_logger().info("the arm may be led: all checks hold")
             event = {"event": "hardware", "is_ready": not reason, "reason": reason, "stamp_ns": stamp_ns}
             self._events.publish(String(data=json.dumps(event)))
-        self._told, self._told_s = reason, now_s
+        self._told, self._told_s = cause, now_s
         results = dict(self._readiness.results)
         state = HardwareState(not reason, reason, self._link.speed_scaling, stamp_ns, results)
         self._state.publish(String(data=state.to_json()))
