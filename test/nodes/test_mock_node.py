@@ -293,12 +293,12 @@ def test_our_own_motion_path_leads_a_franka_without_a_reflex(franka: Mock, proce
         chunks.publish(message)
         time.sleep(0.09)
         gone[0] += abs(franka.states[-1].velocity[0]) * 0.1
-        return gone[0] > 1.0 or states[-1].robot_mode == FrankaRobotState.ROBOT_MODE_REFLEX
+        return gone[0] > 0.4 or states[-1].robot_mode == FrankaRobotState.ROBOT_MODE_REFLEX
 
-    franka.wait(lead, "a radian of motion")
+    franka.wait(lead, "0.4 rad of motion")
     assert motion.poll() is None, motion.text
     if "came too late" in franka.process.text:
-        pytest.skip("the machine was too busy to bring a trajectory in 60 ms, which a real Franka answers with a reflex")
+        pytest.skip("the machine was too busy to bring a trajectory in 60 ms, to which a real Franka has a reflex")
     assert states[-1].robot_mode == FrankaRobotState.ROBOT_MODE_MOVE, franka.process.text.splitlines()[-1]
     extremes = json.loads(franka.trigger("mock/extremes").message)
     assert 0.05 < extremes["acceleration"] <= 1.001

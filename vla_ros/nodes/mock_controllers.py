@@ -16,7 +16,7 @@ from vla_ros.hardware.controllers import Controller, SwitchError
 from vla_ros.hardware.driver_loop import DriverLoop
 from vla_ros.nodes.command_messages import from_trajectory_message
 from vla_ros.nodes.messages import to_ns, to_time
-from vla_ros.nodes.runtime import SENSOR, newest_only
+from vla_ros.nodes.runtime import RELIABLE, newest_only
 from vla_ros.nodes.sim_arm import JUMP_RAD, LATE_TRAJECTORY
 from vla_ros.nodes.sim_cell import SimCell
 from vla_ros.robots.config import RobotConfig
@@ -77,7 +77,8 @@ class MockControllers:
                 self._newest[controller.name] = message
 
         kind = JointTrajectory if controller.follows == "trajectory" else Float64MultiArray
-        self._node.create_subscription(kind, controller.topic, hear, newest_only(SENSOR))
+        # Reliable, as the real ones are: a trajectory that is sent once arrives, and best-effort senders aren't heard.
+        self._node.create_subscription(kind, controller.topic, hear, newest_only(RELIABLE))
 
     def _report(self, jump_rad: float) -> None:
         if jump_rad > JUMP_RAD:
