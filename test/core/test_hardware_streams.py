@@ -213,3 +213,15 @@ def test_ur_stops_when_the_arm_is_held_back_from_its_path() -> None:
 
 def test_cycles_are_those_of_the_robots() -> None:
     assert (franka_stream.CYCLE_S, servoj.CYCLE_S) == (0.001, 0.002)
+
+
+def test_target_near_the_arm_is_taken_although_it_is_far_from_the_target_before() -> None:
+    """As the script has it for a hold after a stream that the arm couldn't follow."""
+    arm = Servoj(UR5E.joints)
+    arm.begin(UR_HOME)
+    for rad in 0.03 * np.arange(1, 4):
+        assert arm.step(UR_HOME + rad, UR_HOME) is None
+    assert arm.step(UR_HOME + 0.01, UR_HOME) is None
+    assert arm.ignored == 0
+    assert arm.step(UR_HOME + 0.2, UR_HOME) is None
+    assert arm.ignored == 1

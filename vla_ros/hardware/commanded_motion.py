@@ -50,15 +50,15 @@ class CommandedMotion:
         else:
             self._velocities = array
 
-    def take_trajectory(self, offsets_s: Sequence[float], points: DesiredState) -> None:
-        """Takes a trajectory whose points are due at times from now.
+    def take_trajectory(self, offsets_s: Sequence[float], points: DesiredState) -> float:
+        """Takes a trajectory whose points are due at times from now; returns how far, rad, some joint jumps at that.
 
         Raises:
             ConfigError: as `TrajectoryFollower.replace`; the one in force stays.
         """
         if points.positions.shape[1:] != self._wanted.shape:
             raise ConfigError("joint trajectory", f"is of {points.positions.shape[1]} joints", "give all, and no more")
-        self._follower.replace(self._time_s, [self._time_s + offset_s for offset_s in offsets_s], points)
+        return self._follower.replace(self._time_s, [self._time_s + offset_s for offset_s in offsets_s], points)
 
     def step(self, dt_s: float, speed: float) -> FloatArray:
         """Where the arm is wanted, (n,) rad, a cycle later.

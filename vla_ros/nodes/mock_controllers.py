@@ -16,7 +16,8 @@ from vla_ros.hardware.controllers import Controller, SwitchError
 from vla_ros.hardware.driver_loop import DriverLoop
 from vla_ros.nodes.command_messages import from_trajectory_message
 from vla_ros.nodes.messages import to_ns, to_time
-from vla_ros.nodes.runtime import SENSOR, newest_only
+from vla_ros.nodes.runtime import RELIABLE, newest_only
+from vla_ros.nodes.sim_arm import JUMP_RAD, LATE_TRAJECTORY
 from vla_ros.nodes.sim_cell import SimCell
 from vla_ros.robots.config import RobotConfig
 from vla_ros.sim.trajectory import DesiredState
@@ -57,7 +58,7 @@ class MockControllers:
                 continue
             try:
                 if motion.follows == "trajectory":
-                    motion.take_trajectory(*self._read(message, now_ns))
+                    self._report(motion.take_trajectory(*self._read(message, now_ns)))
                 else:
                     motion.take(message.data)
             except ConfigError as error:
@@ -76,7 +77,12 @@ class MockControllers:
                 self._newest[controller.name] = message
 
         kind = JointTrajectory if controller.follows == "trajectory" else Float64MultiArray
-        self._node.create_subscription(kind, controller.topic, hear, newest_only(SENSOR))
+        # Reliable, as the real ones are: a trajectory that is sent once arrives, and best-effort senders aren't heard.
+        self._node.create_subscription(kind, controller.topic, hear, newest_only(RELIABLE))
+
+    def _report(self, jump_rad: float) -> None:
+        if jump_rad > JUMP_RAD:
+            self._node.get_logger().error(LATE_TRAJECTORY.format(jump_rad))
 
     def _read(self, message: JointTrajectory, now_ns: int) -> tuple[list[float], DesiredState]:
         """Times of the points from now on, s, and the points. A stamp of 0 means now, as in ROS's controller."""

@@ -21,7 +21,11 @@ from vla_ros.sim.trajectory import DesiredState
 from vla_ros.sim.world import World
 
 # What rounding of times in ns may make is a thousand times less.
-_JUMP_RAD = 1e-6
+JUMP_RAD = 1e-6
+LATE_TRAJECTORY = (
+    "a joint trajectory came too late: the desired position jumps by {:.2g} rad; is the machine overloaded? "
+    "trajectory_lead_s in the robot's YAML gives more time"
+)
 
 
 class SimArm:
@@ -79,11 +83,8 @@ class SimArm:
         now_s = self._world.time_s
         times_s = [now_s + (time_ns - now_ns) * 1e-9 for time_ns in times_ns]
         jump_rad = self._world.set_joint_trajectory(times_s, DesiredState(positions, velocities, accelerations))
-        if jump_rad > _JUMP_RAD:
-            self._node.get_logger().error(
-                f"a joint trajectory came too late: the desired position jumps by {jump_rad:.2g} rad; is the machine "
-                "overloaded? trajectory_lead_s in the robot's YAML gives more time"
-            )
+        if jump_rad > JUMP_RAD:
+            self._node.get_logger().error(LATE_TRAJECTORY.format(jump_rad))
 
     def _take_pose(self, message: PoseStamped, _now_ns: int) -> None:
         self._world.set_tool_command(from_pose_message(message, self._robot.base_frame))
