@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -48,7 +49,8 @@ class DelayedCell:
         self._asked = 1.0
         self.is_gripper_reversed = False
         rng = np.random.default_rng(0)
-        self._wall = np.repeat(rng.integers(0, 255, (60, 80), dtype=np.uint8), 8, axis=0).repeat(8, axis=1)
+        speckles = np.repeat(rng.integers(0, 255, (60, 80), dtype=np.uint8), 8, axis=0).repeat(8, axis=1)
+        self._wall = cv2.GaussianBlur(speckles, (0, 0), 3.0)  # Flow is of smooth pictures.
         node = peer.node
         node.create_subscription(JointState, "joint_command", self._on_command, 1000)
         node.create_subscription(Float64, "gripper/command", self._on_gripper, 10)
