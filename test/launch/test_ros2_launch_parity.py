@@ -169,7 +169,12 @@ def test_our_launch_files_mean_the_same_to_ros(path, prefix, monkeypatch):
         for item in arguments
     }
     choices = [[None, *((name, choice) for choice in values)] for name, values in of.items() if values]
-    required = {item.name: (item.choices or ("10.0.0.1",))[0] for item in arguments if item.default is None}
+    names = {"robot": "panda", "camera": "wrist"}
+    required = {
+        item.name: (item.choices or (names.get(item.name, "10.0.0.1"),))[0]
+        for item in arguments
+        if item.default is None
+    }
     compared = 0
     for combination in itertools.islice(itertools.product(*choices), 64):
         given = required | dict(filter(None, combination))
