@@ -66,7 +66,7 @@ class Lab:
         self.interface = self.config.command.using(driver.interface).interface
         node.create_subscription(JointState, driver.joint_states, self._on_joints, 10)
         self._task = peer.speak(String, "task", is_latched=True)
-        other = folder / "other.yaml"
+        other = self.other = folder / "other.yaml"
         other.write_text("name: other\nkind: scripted_visual\ncontract: tool_delta_visual\nrate_hz: 8.0\n")
         self.cell = Cell(processes, robot, "hardware:=mock", f"resident:={other}")
 
@@ -124,7 +124,7 @@ def lab(request, module_processes, make_module_peer, patience, tmp_path_factory)
 
 @pytest.fixture(autouse=True)
 def judged(lab: Lab) -> Iterator[None]:
-    """A test begins with an arm that may be led; whatever it does, the arm is told nothing past its limits meanwhile."""
+    """A test begins with an arm that may be led; whatever it does, the arm is told nothing past its limits."""
     if lab.said and not lab.said[-1].is_ready:
         lab.peer.call(Trigger, "hardware/recover")
         lab.await_ready()
@@ -137,8 +137,8 @@ def judged(lab: Lab) -> Iterator[None]:
         report = judge_limits(stamps, np.array([message.position for message in commands]), lab.model)
         assert report.is_clean, [str(violation) for violation in report.first_violations.values()]
     if lab.cell.process.poll() is None and lab.interface == "trajectory":
-        # A staircase of positions has the steps of its rate, and more where the machine stalls: what a UR makes of it is
-        # servoj's. A Franka feels every step.
+        # A staircase of positions has the steps of its rate, and more where the machine stalls: what a UR makes of it
+        # is servoj's. A Franka feels every step.
         extremes = lab.extremes()
         assert all(extremes[kind] <= 1.0 + 1e-3 for kind in ("velocity", "acceleration", "jerk")), extremes
 
@@ -159,7 +159,7 @@ def test_scripted_policy_picks_a_block_up(lab: Lab) -> None:
 
 def test_another_policy_takes_over_in_the_middle(lab: Lab) -> None:
     lab.await_motion(TASKS[1])
-    swap = lab.processes.start_command("swap", "other")
+    swap = lab.processes.start_command("swap", str(lab.other))
     assert swap.wait(40.0) == 0, swap.text
     assert lab.said[-1].is_ready
     lab.await_motion(TASKS[2])

@@ -13,6 +13,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import WrenchStamped
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
 from std_msgs.msg import String
@@ -64,7 +65,9 @@ class HardwareNode(Node):
         self._state = self.create_publisher(String, "hardware/state", LATCHED)
         self._events = self.create_publisher(String, "episode/event", LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
-        self.create_service(Trigger, "hardware/recover", self._on_recover)
+        # Apart from the timers, which it waits for.
+        apart = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, "hardware/recover", self._on_recover, callback_group=apart)
         if driver.wrench is not None:
             limit = driver.wrench
             self.create_subscription(WrenchStamped, limit.topic, lambda m: self._on_wrench(m, limit), SENSOR)
