@@ -113,8 +113,9 @@ def run(args: argparse.Namespace) -> int:
         checks += _named(name, seen.checks)
         figures["camera"] = {"name": name, **_figures(seen)}
         say(f"camera {name}: {_told(seen)}")
-    written, more = _write(args, robot, safety, name, camera, arm, seen, files) if is_good(checks) else ([], [])
-    return tell(args, "latency", [*checks, *more], figures, written)
+        checks += _stamp_checks(name, camera, seen)
+    written = _write(args, robot, safety, name, camera, arm, seen, files) if is_good(checks) else []
+    return tell(args, "latency", checks, figures, written)
 
 
 def _camera(args: argparse.Namespace) -> tuple[str, RigCamera | None]:
@@ -201,6 +202,15 @@ def _told(found: Latency) -> str:
     return f"{1e3 * found.latency_s:.1f} ms late, known to {1e3 * found.std_s:.1f} ms"
 
 
+def _stamp_checks(name: str, camera: RigCamera, seen: Latency) -> list[Check]:
+    """What the safety YAML has no place for: a driver that stamps before the exposure."""
+    if camera.source.kind != "driver" or seen.latency_s >= -max(_EARLY_S, 3.0 * seen.std_s):
+        return []
+    early_ms = -1e3 * seen.latency_s
+    text = f"{name}: stamped {early_ms:.0f} ms before the exposure; are both machines' clocks synchronised?"
+    return [Check(f"{name}_stamps", False, text)]
+
+
 def _write(
     args: argparse.Namespace,
     robot: RobotConfig,
@@ -210,10 +220,9 @@ def _write(
     arm: Latency,
     seen: Latency | None,
     files: dict[str, Destination],
-) -> tuple[list[Written], list[Check]]:
+) -> list[Written]:
     """Writes what differs from what is in force."""
     written: list[Written] = []
-    checks: list[Check] = []
     command = robot.command.using(args.interface)
     # What the filter leads by already, but for what this is about.
     known_s = command.lead_s + safety.actuation_latency_s
@@ -223,13 +232,10 @@ def _write(
         values = with_description(files["robot"], {("command", "latency_s", command.interface): latency_s})
         written.append(write(files["robot"], values, lambda data, where: build(RobotConfig, data, where)))
     if camera is None or seen is None:
-        return written, checks
+        return written
     is_driver = camera.source.kind == "driver"
     old_s = safety.observation_latency_s if is_driver else camera.source.latency_s
     new_s = round((0.0 if is_driver else old_s) + seen.latency_s, 4)
-    if is_driver and new_s < -max(_EARLY_S, 3.0 * seen.std_s):
-        text = f"{name}: stamped {-1e3 * new_s:.0f} ms before the exposure; are both machines' clocks synchronised?"
-        return written, [Check("stamps", False, text)]
     new_s = max(0.0, new_s) if is_driver else new_s
     if abs(new_s - old_s) > _SAME_S:
         if is_driver:
@@ -238,4 +244,4 @@ def _write(
         else:
             values_s = {("cameras", name, "source", "latency_s"): new_s}
             written.append(write(files["rig"], values_s, lambda data, where: build(Rig, data, where)))
-    return written, checks
+    return written
