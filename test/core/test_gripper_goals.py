@@ -115,6 +115,15 @@ def test_closing_is_a_grasp_and_opening_a_move() -> None:
     assert gripper.task.problem == ""
 
 
+def test_fingers_that_are_to_come_a_little_nearer_grasp_nothing() -> None:
+    gripper = franka()
+    gripper.wish(1.0)
+    gripper.run(2.0)
+    gripper.wish(0.85)
+    gripper.run(2.0)
+    assert gripper.sent[-1] == GripperGoal("move", 0.85)
+
+
 def test_gripper_without_grasps_is_told_moves_alone() -> None:
     gripper = Gripper(GripperTask(has_grasp=False), object_at=0.4)
     gripper.wish(0.0)

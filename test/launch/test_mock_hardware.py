@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.config import find_config
 from vla_ros.evaluation.limits_judge import judge_limits
 from vla_ros.hardware.readiness import HardwareState
 from vla_ros.nodes import messages
@@ -40,7 +42,24 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow]
 
 ROBOTS = ("fr3", "ur5e")
 CHECKS = ["driver", "arm", "joint_states", "settings", "controller", "tf", "cameras", "commands", "policy"]
+FORCE_N = 250.0
 TASKS = ("pick up the red block", "pick up the green block", "pick up the blue block")
+
+
+def _firm(robot: str, folder: Path) -> Path:
+    """The robot's YAML for contact: the simulated servos are stiff, and press where a Franka would give way."""
+    text = find_config("robots", robot).read_text()
+    text = re.sub(r"(collision_torque_nm|collision_force_n): \[.*\]", lambda m: _raised(m.group(1)), text)
+    text = re.sub(r"force_n: [\d.]+, torque_nm: [\d.]+", f"force_n: {FORCE_N}, torque_nm: 100.0", text)
+    # A test's machine stalls for longer than a lab's may.
+    text = text.replace("\ncommand:\n", "\ncommand:\n  trajectory_lead_s: 0.2\n")
+    path = folder / f"{robot}.yaml"
+    path.write_text(text)
+    return path
+
+
+def _raised(key: str) -> str:
+    return f"{key}: {[300.0] * (7 if key == 'collision_torque_nm' else 6)}"
 
 
 class Lab:
@@ -68,7 +87,8 @@ class Lab:
         self._task = peer.speak(String, "task", is_latched=True)
         other = self.other = folder / "other.yaml"
         other.write_text("name: other\nkind: scripted_visual\ncontract: tool_delta_visual\nrate_hz: 8.0\n")
-        self.cell = Cell(processes, robot, "hardware:=mock", f"resident:={other}")
+        words = ["hardware:=mock", f"rig:={robot}_table", f"resident:={other}"]
+        self.cell = Cell(processes, str(_firm(robot, folder)), *words)
 
     def _on_state(self, message: String) -> None:
         self.said.append(HardwareState.from_json(message.data))
@@ -195,7 +215,7 @@ def test_joint_states_that_fall_silent_hold_the_arm_and_it_goes_on_by_itself(lab
 
 def test_force_past_the_limit_stops_the_arm_until_it_is_recovered(lab: Lab) -> None:
     lab.await_motion(TASKS[1])
-    assert lab.peer.set_parameter("mock_node", "mock.force_n", 120.0).successful
+    assert lab.peer.set_parameter("mock_node", "mock.force_n", 2.0 * FORCE_N).successful
     lab.await_reason("force of")
     lab.wait(lab.is_standing, "the arm to stand")
     assert lab.peer.set_parameter("mock_node", "mock.force_n", 0.0).successful

@@ -13,6 +13,8 @@ RETARGET = 0.02
 """Opening by which a wish has to differ from the goal under way to end it: less isn't worth a stop of the fingers."""
 CLOSING = 0.01
 """Opening by which a wish has to lie below the measured one to be a grasp."""
+GRASP_BELOW = 0.5
+"""Wishes above are places for the fingers, not grasps: a grasp closes until something is between them."""
 ANSWER_TIMEOUT_S = 2.0
 """For a server to say that it takes a goal, or that it has ended one."""
 GOAL_TIMEOUT_S = 20.0
@@ -168,5 +170,5 @@ class GripperTask:
             return GripperGoal("home")
         if self.wish is None or (self.settled is not None and abs(self.wish - self.settled) < _SAME):
             return None
-        is_closing = self.wish < (0.5 if measured is None else measured - CLOSING)
+        is_closing = self.wish < (GRASP_BELOW if measured is None else min(GRASP_BELOW, measured - CLOSING))
         return GripperGoal("grasp" if self.has_grasp and is_closing else "move", self.wish)

@@ -239,7 +239,7 @@ def calibration_session(
     camera: RigCamera | None,
     *,
     robot_name: str = "",
-    namespace: str = "",
+    words: Sequence[str] = (),
     interface: str = "",
     safety: str = "",
     is_led: bool = False,
@@ -251,20 +251,18 @@ def calibration_session(
         robot: the arm, None where only a camera counts.
         camera: the camera, None where none does.
         robot_name: of the robot or its YAML file, for the leader.
-        namespace: of the stack; empty for none.
+        words: ROS arguments: the stack's namespace, and its parameters `hardware` and `prefix`.
         interface: the launch file's, if it was given.
         safety: the stack's safety YAML file, if it isn't the package's.
         is_led: whether the arm is to be moved.
         hears: as of CalibrationNode.
     """
-    words = ["--ros-args"]
+    given = ["--ros-args", *words]
     if is_led:
         for name, value in (("robot", robot_name), ("interface", interface), ("safety", safety)):
-            words += ["-p", f'{name}:="{value}"'] if value else []
-        words += ["-p", "device:=scripted"]
-    if namespace.strip("/"):
-        words += ["-r", f"__ns:=/{namespace.strip('/')}"]
-    rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
+            given += ["-p", f'{name}:="{value}"'] if value else []
+        given += ["-p", "device:=scripted"]
+    rclpy.init(args=given, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = CalibrationNode(robot, camera, hears)
         leader = LeadingNode() if is_led else None

@@ -12,6 +12,7 @@ from vla_ros.calibration.axes import STEP_M, AxisResult, judge_axes, measure, pl
 from vla_ros.calibration.verdict import CalibrateError
 from vla_ros.commands.calibrate.options import add_stack, new_parser, node_module
 from vla_ros.commands.calibrate.telling import ask, say, tell
+from vla_ros.commands.stack_options import stack_words
 from vla_ros.config import load, package_share
 from vla_ros.errors import VlaRosError
 from vla_ros.robots.config import load_robot
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         VlaRosError: if it can't be done.
     """
-    robot = load_robot(args.robot)
+    robot = load_robot(args.robot, args.prefix)
     model = RobotModel.from_config(robot)
     path = Path(args.safety) if args.safety else package_share() / "config" / "safety.yaml"
     safety = load(SafetyConfig, path)
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         robot,
         None,
         robot_name=args.robot,
-        namespace=args.namespace,
+        words=stack_words(args),
         interface=args.interface,
         safety=args.safety,
         is_led=True,

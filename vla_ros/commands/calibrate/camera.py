@@ -29,6 +29,7 @@ from vla_ros.commands.calibrate.options import (
 )
 from vla_ros.commands.calibrate.telling import Guide, say, tell
 from vla_ros.commands.calibrate.writing import destination, rounded, write
+from vla_ros.commands.stack_options import stack_words
 from vla_ros.config import build
 from vla_ros.contract import Rig, RigCamera
 from vla_ros.files import whole_file
@@ -145,7 +146,7 @@ def _live_views(
     views: list[View] = []
     before: Sighting | None = None
     guide, still_px = Guide(), _STILL_PX * camera.width / 640.0
-    with nodes.calibration_session(None, camera, namespace=args.namespace) as session, stop_signals() as is_over:
+    with nodes.calibration_session(None, camera, words=stack_words(args)) as session, stop_signals() as is_over:
         session.wait_for(lambda: session.node.image is not None, args.timeout, f"image on {camera.topic}")
         end_s = time.monotonic() + args.seconds
         say(f"{name}: show it {board}; Ctrl-C ends")

@@ -13,6 +13,7 @@ from vla_ros.calibration.verdict import CalibrateError, is_good
 from vla_ros.commands.calibrate.options import add_stack, add_writing, new_parser, node_module
 from vla_ros.commands.calibrate.telling import ask, say, tell
 from vla_ros.commands.calibrate.writing import destination, with_description, write
+from vla_ros.commands.stack_options import stack_words
 from vla_ros.config import build
 from vla_ros.errors import VlaRosError
 from vla_ros.robots.config import RobotConfig, load_robot
@@ -44,14 +45,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         VlaRosError: if it can't be done.
     """
-    robot = load_robot(args.robot)
+    robot = load_robot(args.robot, args.prefix)
     if robot.gripper is None:
         raise CalibrateError("gripper", f"robot {robot.name} has none", "say in its YAML what it has")
     if args.strokes < 1:
         raise VlaRosError(f"--strokes {args.strokes}: at least 1")
     to = destination("robots", args.robot, args.out, args.write)
     nodes = node_module("gripper")
-    with nodes.calibration_session(robot, None, namespace=args.namespace, hears=("gripper",)) as session:
+    with nodes.calibration_session(robot, None, words=stack_words(args), hears=("gripper",)) as session:
         session.wait_for(lambda: session.node.gripper_states, args.timeout, "gripper/state")
         session.wait_for(lambda: session.node.is_gripper_heard, args.timeout, "listener to gripper/command")
         if not ask("the gripper will move: is nothing between its fingers, and no hand near?", args.yes):

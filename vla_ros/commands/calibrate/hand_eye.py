@@ -38,6 +38,7 @@ from vla_ros.commands.calibrate.options import (
 )
 from vla_ros.commands.calibrate.telling import Guide, ask, say, tell
 from vla_ros.commands.calibrate.writing import destination, rounded, write
+from vla_ros.commands.stack_options import stack_words
 from vla_ros.config import build, load
 from vla_ros.contract import Rig, RigCamera
 from vla_ros.errors import SensorError, VlaRosError
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if not 0.0 < args.speed <= 0.25:
         raise VlaRosError(f"--speed {args.speed}: in (0, 0.25] m/s")
-    robot, rig, board = load_robot(args.robot), rig_of(args), parse_board(args.board)
+    robot, rig, board = load_robot(args.robot, args.prefix), rig_of(args), parse_board(args.board)
     name, camera = chosen_camera(rig, args.camera)
     to = destination("rigs", rig_word(args), args.out, args.write)
     poses = load(PoseList, args.poses).poses if args.poses is not None else ()
@@ -111,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
             robot,
             camera,
             robot_name=args.robot,
-            namespace=args.namespace,
+            words=stack_words(args),
             interface=args.interface,
             safety=args.safety,
             is_led=bool(poses),

@@ -17,6 +17,7 @@ from vla_ros.calibration.verdict import CalibrateError, Check, is_good
 from vla_ros.commands.calibrate.options import add_camera, add_stack, add_writing, new_parser, node_module, rig_word
 from vla_ros.commands.calibrate.telling import ask, say, tell
 from vla_ros.commands.calibrate.writing import Destination, Written, destination, with_description, write
+from vla_ros.commands.stack_options import stack_words
 from vla_ros.config import build, load, package_share
 from vla_ros.contract import Rig, RigCamera, load_rig
 from vla_ros.errors import UnknownNameError, VlaRosError
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if not 0.005 <= args.amplitude <= 0.05 or not 5.0 <= args.seconds <= 120.0:
         raise VlaRosError("--amplitude has to be in [0.005, 0.05] m and --seconds in [5, 120] s")
-    robot = load_robot(args.robot)
+    robot = load_robot(args.robot, args.prefix)
     name, camera = _camera(args)
     files = _destinations(args, camera)
     safety = load(SafetyConfig, files["safety"].source)
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         robot,
         camera,
         robot_name=args.robot,
-        namespace=args.namespace,
+        words=stack_words(args),
         interface=args.interface,
         safety=args.safety,
         is_led=True,

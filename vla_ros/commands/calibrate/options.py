@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_ros.calibration.boards import DEFAULT, FORM
+from vla_ros.commands.stack_options import add_stack_options
 from vla_ros.contract import Rig, RigCamera, load_rig
 from vla_ros.errors import UnknownNameError, VlaRosError
 from vla_ros.launching.environment import defaults_without_ros, ros_for
@@ -30,7 +31,7 @@ def add_stack(parser: argparse.ArgumentParser, *, is_moving: bool = False, has_r
     """What says which stack is meant."""
     if has_robot:
         parser.add_argument("--robot", required=True, metavar="NAME", help="a name from config/robots or a YAML file")
-    parser.add_argument("--namespace", default="", metavar="NS", help="the stack's namespace (default none)")
+    add_stack_options(parser)
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="for the stack (default %(default)g)")
     if is_moving:
         parser.add_argument("--interface", default="", metavar="NAME", help="the launch file's, if it was given")
@@ -83,7 +84,7 @@ def chosen_camera(rig: Rig, name: str) -> tuple[str, RigCamera]:
 
 def rig_of(args: argparse.Namespace) -> Rig:
     """The rig that the options name."""
-    return load_rig(rig_word(args))
+    return load_rig(rig_word(args), args.prefix)
 
 
 def node_module(what: str) -> Any:
