@@ -154,6 +154,17 @@ def test_commands_move_nothing_until_their_controller_is_active() -> None:
     assert franka.arm.mode is RobotMode.MOVE
 
 
+def test_controller_that_is_activated_anew_forgets_its_last_command() -> None:
+    franka = Franka()
+    franka.activate(VELOCITY)
+    franka.loop.motion_of(VELOCITY).take([0.009 * 0.001] * 7)
+    franka.tick()
+    assert np.abs(franka.tick() - HOME).max() > 0.0
+    franka.arm.controllers.switch([VELOCITY], [VELOCITY], is_strict=True)
+    at = franka.tick()
+    np.testing.assert_array_equal(franka.tick(), at)
+
+
 def test_staircase_stops_a_franka_and_recovery_lets_it_move_again() -> None:
     franka = Franka()
     franka.activate(POSITION)

@@ -53,6 +53,8 @@ class ControllerManager:
         self.controllers = {controller.name: controller for controller in controllers}
         self._active = dict.fromkeys(active)
         self._may_move = may_move
+        self.activations = 0
+        """Of controllers that move the arm: one that is deactivated and activated at once begins anew."""
 
     def is_active(self, name: str) -> bool:
         """Whether a controller is active."""
@@ -88,6 +90,7 @@ class ControllerManager:
         for name in off:
             del self._active[name]
         self._active.update(dict.fromkeys(on))
+        self.activations += any(self.controllers[name].follows for name in on)
 
     def stop_all_but(self, kept: Iterable[str]) -> list[str]:
         """Deactivates all active controllers but some, and returns which."""

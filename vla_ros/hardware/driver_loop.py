@@ -45,6 +45,7 @@ class DriverLoop:
     def reset(self, positions: FloatArray) -> None:
         """The arm stands elsewhere, (n,) rad, without having moved there."""
         self._mover: Controller | None = None
+        self._activations = -1
         self._motion = CommandedMotion(positions, "")
         self._reference = positions
 
@@ -54,9 +55,9 @@ class DriverLoop:
 
     def settle(self, positions: FloatArray) -> None:
         """Notices which controller is active, the arm being at positions, (n,) rad."""
-        mover = self.arm.controllers.mover
-        if mover is not self._mover:
-            self._mover, self._reference = mover, positions
+        mover, activations = self.arm.controllers.mover, self.arm.controllers.activations
+        if (mover, activations) != (self._mover, self._activations):
+            self._mover, self._activations, self._reference = mover, activations, positions
             self._motion = CommandedMotion(positions, mover.follows if mover else "")
             if mover is not None:
                 self.arm.begin(positions)
