@@ -229,8 +229,6 @@ class RobotConfig:
             raise ValueError(f"robot {self.name}: joints must be named once each, found {names}")
         if len(self.effort_nm) != len(names):
             raise ValueError(f"robot {self.name}: effort_nm has {len(self.effort_nm)} values for {len(names)} joints")
-        if self.driver is not None and self.driver.gripper is not None and self.gripper is None:
-            raise ValueError(f"robot {self.name}: driver.gripper drives a gripper, and gripper is null")
         if self.driver is not None:
             self.command.using(self.driver.interface)
         for name, effort in zip(names, self.effort_nm, strict=True):

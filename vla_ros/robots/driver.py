@@ -93,7 +93,8 @@ class DriverConfig:
         interface: command interface of the real arm, where it isn't the one of the simulated (`command.interface`).
         joint_states: topic with the arm's raw joint states at the driver's own rate.
         controller_manager: node name of ros2_control's controller manager.
-        gripper: how the gripper is driven; null where somebody else serves `gripper/command` and `gripper/state`.
+        gripper: how the gripper is driven, where the robot has one; null where somebody else serves `gripper/command`
+            and `gripper/state`.
         payload: told to the arm before it moves; null leaves the arm's own.
         collision_torque_nm: Franka: torque of each joint at which its reflex stops it, N m; empty leaves the arm's own.
         collision_force_n: Franka: force (three, N) and torque (three, N m) in the base at which its reflex stops it.
