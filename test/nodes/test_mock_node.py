@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import threading
 import time
@@ -31,18 +30,12 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64, Float64MultiArray
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
-from trajectory_msgs.msg import (
-    JointTrajectory,
-    JointTrajectoryPoint,
-    MultiDOFJointTrajectory,
-    MultiDOFJointTrajectoryPoint,
-)
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from ur_dashboard_msgs.msg import SafetyMode
 from ur_msgs.srv import SetPayload, SetSpeedSliderFraction
 
 from vla_ros.nodes import messages
 from vla_ros.robots.config import load_robot
-from vla_ros.robots.model import RobotModel
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
@@ -266,44 +259,6 @@ def test_staircase_of_250_hz_trips_a_franka_by_name_and_recovery_clears_it(frank
     assert states[-1].last_motion_errors.joint_motion_generator_velocity_discontinuity
     assert franka.switch([JTC], []).ok
     np.testing.assert_allclose(franka.positions(), stopped, atol=0.01)
-
-
-def test_our_own_motion_path_leads_a_franka_without_a_reflex(franka: Mock, processes) -> None:
-    words = ("robot:=panda", "interface:=trajectory", "source:=p")
-    remap = ("-r", "joint_states:=franka/joint_states")
-    assignments = [word for pair in words for word in ("-p", pair)]
-    motion = processes.start(sys.executable, "-m", "vla_ros.nodes", "motion", "--ros-args", *remap, *assignments)
-    chunks = franka.publisher(MultiDOFJointTrajectory, "policies/p/action_chunk")
-    states: list[FrankaRobotState] = franka.peer.hear(FrankaRobotState, "franka_robot_state_broadcaster/robot_state")
-    assert franka.switch([JTC], []).ok
-    franka.trigger("mock/extremes")
-    T_home, gone = RobotModel.from_config(franka.config).forward_kinematics(franka.home), [0.0]
-
-    def lead() -> bool:
-        """Swings the tool sideways, by chunks of half a second as a policy's; whether it has gone far."""
-        now_ns = franka.peer.now_ns()
-        message = MultiDOFJointTrajectory(joint_names=["tcp"])
-        message.header.frame_id, message.header.stamp = franka.config.base_frame, messages.to_time(now_ns)
-        for ahead_s in (0.1, 0.2, 0.3, 0.4, 0.5):
-            T = T_home.copy()
-            T[1, 3] += 0.12 * math.sin(2.0 * (now_ns * 1e-9 + ahead_s))
-            point = MultiDOFJointTrajectoryPoint(transforms=[messages.to_transform(T)])
-            point.time_from_start = messages.to_duration(ahead_s)
-            message.points.append(point)
-        chunks.publish(message)
-        time.sleep(0.09)
-        gone[0] += abs(franka.states[-1].velocity[0]) * 0.1
-        return gone[0] > 0.4 or states[-1].robot_mode == FrankaRobotState.ROBOT_MODE_REFLEX
-
-    franka.wait(lead, "0.4 rad of motion")
-    assert motion.poll() is None, motion.text
-    if "came too late" in franka.process.text:
-        pytest.skip("the machine was too busy to bring a trajectory in 60 ms, to which a real Franka has a reflex")
-    assert states[-1].robot_mode == FrankaRobotState.ROBOT_MODE_MOVE, franka.process.text.splitlines()[-1]
-    extremes = json.loads(franka.trigger("mock/extremes").message)
-    assert 0.05 < extremes["acceleration"] <= 1.001
-    assert extremes["jerk"] <= 1.001
-    assert motion.end() == 0
 
 
 def test_conflicting_and_unknown_switches_are_refused(franka: Mock) -> None:
