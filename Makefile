@@ -19,11 +19,11 @@ DEVELOPMENT := $(VENV)/.development
 SOURCES := package.xml pyproject.toml setup.py $(shell find vla_ros config launch urdf resource scripts/executables \
 	-not -name '*.pyc' -not -name __pycache__)
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-lengthy lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 setup: $(PACKAGE) ## make the environment with ROS, the simulator and vla_ros
 	@echo "$(VENV) is ready"
@@ -36,9 +36,12 @@ test: $(PACKAGE) $(DEVELOPMENT) lint ## check style and types, and run the tests
 	@if [ -n "$(strip $(ARGS))" ]; then $(BIN)/python -m pytest $(ARGS); else \
 		status=0; \
 		$(BIN)/python -m pytest -n auto --dist loadfile test/core test/conformance || status=1; \
-		$(BIN)/python -m pytest test/nodes test/launch || status=1; \
+		$(BIN)/python -m pytest -m "not lengthy" test/nodes test/launch || status=1; \
 		exit $$status; \
 	fi
+
+test-lengthy: $(PACKAGE) $(DEVELOPMENT) ## run what `make test` leaves out: whole sessions in real time
+	@$(BIN)/python -m pytest -m lengthy test/nodes test/launch $(ARGS)
 
 # Types are checked from Python 3.11 on: what 3.10 can have of numpy annotates less exactly.
 lint: $(DEVELOPMENT) ## check style and types

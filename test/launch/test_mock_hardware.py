@@ -40,7 +40,7 @@ from vla_ros.robots.model import RobotModel
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow]
 
-ROBOTS = ("fr3", "ur5e")
+ROBOTS = (pytest.param("fr3", marks=pytest.mark.lengthy), "ur5e")
 CHECKS = ["driver", "arm", "joint_states", "settings", "controller", "tf", "cameras", "commands", "policy"]
 FORCE_N = 250.0
 TASKS = ("pick up the red block", "pick up the green block", "pick up the blue block")

@@ -17,7 +17,7 @@ from tf2_msgs.msg import TFMessage
 
 from vla_ros.robots.config import load_robot
 
-pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow, pytest.mark.lengthy]
 
 # What all arms of a machine share, by its own names: /diagnostics has the nodes' full names in it.
 SHARED = {"/diagnostics", "/parameter_events", "/rosout", "/tf", "/tf_static"}

@@ -21,7 +21,7 @@ from vla_ros.contract import load_rig
 from vla_ros.nodes import image_messages
 from vla_ros.types import CameraModel
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.lengthy]
 
 K = np.array([[452.0, 0.0, 244.0], [0.0, 449.0, 176.0], [0.0, 0.0, 1.0]])
 BOARD = parse_board(DEFAULT)

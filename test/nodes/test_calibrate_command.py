@@ -28,7 +28,7 @@ from vla_ros.robots.model import RobotModel
 from vla_ros.safety.config import SafetyConfig
 from vla_ros.types import FloatArray
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.lengthy]
 
 ROBOT = load_robot("panda")
 

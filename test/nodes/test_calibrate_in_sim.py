@@ -28,7 +28,7 @@ from vla_ros.robots.config import load_robot
 from vla_ros.robots.model import RobotModel
 from vla_ros.types import CameraModel, FloatArray, ImageArray
 
-pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow, pytest.mark.lengthy]
 
 ROBOT = load_robot("panda")
 BOARD = parse_board("charuco:7x5:25:18")
