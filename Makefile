@@ -23,7 +23,7 @@ SOURCES := package.xml pyproject.toml setup.py $(shell find vla_ros config launc
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 setup: $(PACKAGE) ## make the environment with ROS, the simulator and vla_ros
 	@echo "$(VENV) is ready"
