@@ -18,6 +18,7 @@ from std_msgs.msg import Float64MultiArray, String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.hardware.readiness import HardwareState
 from vla_ros.nodes.settings import model_setting
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.description import load_description
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.ros
 
 
 class Driver:
-    """An arm's driver as far as it goes without moving: description, joint states."""
+    """An arm's driver as far as it goes without moving: description, joint states, and hardware_node's good word."""
 
     def __init__(self, peer: Any, robot: str, live: str, topic: str) -> None:
         self.peer, self.robot = peer, load_robot(robot)
@@ -36,6 +37,7 @@ class Driver:
         self._description = peer.speak(String, "robot_description", is_latched=True)
         self._description.publish(String(data=live))
         self._states = peer.speak(JointState, topic)
+        self._word = peer.speak(String, "hardware/state", is_latched=True)
         peer.node.create_timer(0.01, self._tick)
 
     def _tick(self) -> None:
@@ -43,6 +45,7 @@ class Driver:
         message.velocity = [0.0] * len(self.positions)
         message.header.stamp = self.peer.node.get_clock().now().to_msg()
         self._states.publish(message)
+        self._word.publish(String(data=HardwareState(True, "", 1.0, self.peer.now_ns()).to_json()))
 
 
 def edges(heard: list[Any]) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def test_target_is_made_with_the_drivers_kinematics(make_peer, processes, patien
     )
     commands = driver.peer.hear(JointState, "joint_command")
     trajectories = driver.peer.hear(JointTrajectory, "joint_trajectory_controller/joint_trajectory")
-    node = processes.start_node("motion", robot="fr3", hardware="real")
+    node = processes.start_node("motion", robot="fr3", hardware="real", armed="true")
     patience(lambda: commands and trajectories, f"commands\n{node.text}")
     np.testing.assert_allclose(commands[0].position, driver.positions, atol=1e-9)
     assert "50.00 mm" in node.text
