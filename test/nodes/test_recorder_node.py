@@ -19,6 +19,7 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
 from vla_ros.nodes import messages
+from vla_ros.nodes.rivals import count_servers
 from vla_ros.recording.episode import read_info
 
 pytestmark = pytest.mark.ros
@@ -136,3 +137,20 @@ def test_a_recorder_that_is_interrupted_keeps_its_episode_and_two_at_once_get_on
     assert peer.call(Trigger, "/other/episode/discard").success
     assert [path.name for path in sorted(folder.glob("episode*"))] == ["episode_000000"]
     assert second.end() == 0, second.text
+
+
+def test_a_recorder_says_that_another_one_hears_the_same_services(processes, make_peer, patience, tmp_path: Path):
+    peer = make_peer("stack")
+    common = {"robot": "panda", "rig": "panda_table", "storage": "sqlite3"}
+    both = [processes.start_node("recorder_node", **common, folder=tmp_path / name) for name in ("a", "b")]
+
+    def is_warned() -> bool:
+        # Until each has heard of the other, too. Which of them answers isn't settled.
+        peer.call(Trigger, "episode/start")
+        peer.call(Trigger, "episode/discard")
+        return any("another recorder answers episode/start here, too" in each.text for each in both)
+
+    patience(lambda: peer.node.get_node_names().count("recorder_node") == 2, "both recorders")
+    # A fresh pair of services: each has to be heard of.
+    patience(lambda: count_servers(peer.node, "/episode/start") == 2, "their services")
+    patience(is_warned, "the warning")

@@ -23,6 +23,7 @@ from vla_ros.nodes.episode_words import EpisodeWords
 from vla_ros.nodes.recorder_images import ImageCompressor
 from vla_ros.nodes.recorder_intake import RecorderIntake
 from vla_ros.nodes.recorder_report import RecorderReport
+from vla_ros.nodes.rivals import count_servers
 from vla_ros.nodes.settings import hardware_setting, rig_setting, robot_setting, states_topic
 from vla_ros.policies.registry import listed_policies
 from vla_ros.recording.bag_writer import STORAGES, Topic
@@ -99,7 +100,7 @@ class RecorderNode(Node):
         event = self.recorder.start(
             lambda number: self.words.info(number, now_ns(self), names, task, source), self.intake.latched(without)
         )
-        if self.count_services(self.resolve_service_name("episode/start")) > 1:
+        if count_servers(self, self.resolve_service_name("episode/start")) > 1:
             mend = "services and keys of teleoperation reach both: end one, or give them namespaces"
             self.get_logger().warning(f"another recorder answers episode/start here, too; {mend}")
         # From now on "the last one" is this one: whatever becomes of it, the one before is left alone.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 
 _PERIOD_S = 0.5
 
@@ -12,6 +13,22 @@ _PERIOD_S = 0.5
 def who_commands(node: Node) -> str:
     """The nodes that publish joint commands where this one is, for a person; empty for nobody."""
     return ", ".join(sorted({info.node_name for info in node.get_publishers_info_by_topic("joint_command")}))
+
+
+def count_servers(node: Node, service: str) -> int:
+    """How many nodes offer a service, as far as this one has heard of them. (Humble's nodes have no `count_services`.)
+
+    Args:
+        node: asks the ROS graph.
+        service: resolved name.
+    """
+    count = 0
+    for name, namespace in node.get_node_names_and_namespaces():
+        # One that ended since it was listed offers nothing.
+        with contextlib.suppress(NodeNameNonExistentError):
+            offered = node.get_service_names_and_types_by_node(name, namespace)
+            count += any(offer == service for offer, _ in offered)
+    return count
 
 
 class RivalWatch:
