@@ -32,7 +32,7 @@ from vla_ros.recording.opening import open_any
 from vla_ros.training.augmentation import Augmentation, augment
 from vla_ros.training.batches import ExampleBatches
 from vla_ros.training.examples import ExampleSet, read_examples
-from vla_ros.training.image_cache import CACHE_FOLDER, CacheOptions
+from vla_ros.training.image_cache import CACHE_FOLDER, CacheOptions, Rows
 from vla_ros.training.order import ExampleOrder
 from vla_ros.training.truth import relative_pose
 from vla_ros.types import ActionChunk, CameraFrame, Observation
@@ -374,3 +374,14 @@ def test_the_small_vla_learns_from_a_batch_with_truth(tmp_path):
     assert len(losses) > len(
         network.losses(dataclasses.replace(batch, target_xy=None, target_pose=None), torch.Generator())
     )
+
+
+@pytest.mark.parametrize("is_mapped", [True, False])
+def test_rows_of_a_file_are_those_of_the_array(is_mapped, tmp_path):
+    # Rows that begin and end anywhere in a page of memory.
+    images = np.random.default_rng(0).integers(0, 256, (50, 3, 37, 41), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    rows = Rows(np.lib.format.open_memmap(tmp_path / "images.npy", mode="r") if is_mapped else images)
+    for row in (49, 0, 17):
+        rows.bring(row)
+        np.testing.assert_array_equal(rows[row], images[row])

@@ -18,6 +18,7 @@ from vla_ros.policies.architectures.spec import ModelSpec
 from vla_ros.policies.statistics_file import CheckpointStatistics
 from vla_ros.training.augmentation import NO_AUGMENTATION, Augmentation, augment
 from vla_ros.training.examples import ExampleSet
+from vla_ros.training.image_cache import Rows
 from vla_ros.training.order import ExampleOrder
 from vla_ros.training.selection import RowArray
 
@@ -53,8 +54,7 @@ class ExampleBatches:
         self._action = statistics.action_normaliser(examples.contract)
         self._words = _word_table(examples, spec)
         self._augmentation, self._seed = augmentation, seed
-        # Plain arrays: each look into a `memmap` would make another one.
-        self._images = [[np.asarray(part.images[name]) for name in spec.images] for part in examples.parts]
+        self._images = [[Rows(part.images[name]) for name in spec.images] for part in examples.parts]
         self._cameras = [list(examples.contract.observation.images).index(name) for name in spec.images]
         self._firsts = np.array([part.first for part in examples.parts], dtype=np.int64)
         self._order = ExampleOrder(examples.part_of[examples.rows], seed, weights)
@@ -105,9 +105,13 @@ class ExampleBatches:
         shape = (len(rows), len(self.spec.images), 3, *self.spec.image_size)
         gathered = np.empty(shape, dtype=np.uint8)
         parts = np.searchsorted(self._firsts, rows, side="right") - 1
-        for place, (row, part) in enumerate(zip(rows.tolist(), parts.tolist(), strict=True)):
+        places = list(zip(parts.tolist(), (rows - self._firsts[parts]).tolist(), strict=True))
+        for part, row in places:
+            for images in self._images[part]:
+                images.bring(row)
+        for place, (part, row) in enumerate(places):
             for camera, images in enumerate(self._images[part]):
-                gathered[place, camera] = images[row - self._firsts[part]]
+                gathered[place, camera] = images[row]
         how = self._augmentation or NO_AUGMENTATION
         flat = torch.from_numpy(gathered).flatten(0, 1)
         if generator is None:

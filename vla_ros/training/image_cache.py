@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -114,6 +115,35 @@ def prepare_images(
             raise DatasetError(f"{files[each.name]} was changed while it was made; try again")
         found[each.name] = opened
     return found
+
+
+class Rows:
+    """The images of a file, read in random order.
+
+    Args:
+        images: (n, ...) as `prepare_images` gives them.
+    """
+
+    def __init__(self, images: ImageArray) -> None:
+        # A plain array: each look into a `memmap` would make another one.
+        self._images = np.asarray(images)
+        self._map = images.base if isinstance(images.base, mmap.mmap) else None
+        self._start = 0
+        if self._map is not None:
+            # What the system reads beside a row, in the hope that it is wanted next, can be megabytes.
+            self._map.madvise(mmap.MADV_RANDOM)
+            self._start = np.frombuffer(self._map, dtype=np.uint8).ctypes.data
+
+    def __getitem__(self, row: int) -> ImageArray:
+        return self._images[row]
+
+    def bring(self, row: int) -> None:
+        """Has a row read from the disk meanwhile, where it isn't in memory, so that many are waited for only once."""
+        if self._map is None:
+            return
+        first = self._images[row].ctypes.data - self._start
+        page = first // mmap.PAGESIZE * mmap.PAGESIZE
+        self._map.madvise(mmap.MADV_WILLNEED, page, first + self._images[row].nbytes - page)
 
 
 def _make_files(
