@@ -32,7 +32,7 @@ class Arm:
     """A plain node that is where it was told to be, and writes down what it hears."""
 
     def __init__(self, peer: Any, wait: Callable[..., Any], states: str = "joint_states") -> None:
-        self.peer, self._wait = peer, wait
+        self.peer, self.wait = peer, wait
         self.model = RobotModel.from_config(ROBOT)
         self.positions = list(self.model.home)
         self.is_silent = self.expects_fault = False
@@ -88,12 +88,12 @@ class Arm:
             assert not self.disturbance, f"disturbed: {self.disturbance}"
             return bool(condition())
 
-        self._wait(look, what)
+        self.wait(look, what)
 
     def await_free(self) -> None:
         """Waits for the end of a disturbance, and forgets it."""
         is_free = ("idle", "holding")
-        self._wait(lambda: self.state in is_free and "stood still" not in self.reasons, "the filter to hold")
+        self.wait(lambda: self.state in is_free and "stood still" not in self.reasons, "the filter to hold")
         self._old_refusal, self.disturbance = self._refusal, ""
 
     def await_verdict(self, *words: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
 from vla_ros.errors import SensorError
 from vla_ros.hardware.faults import RECOVERABLE, franka_reason, ur_reason
 from vla_ros.hardware.readiness import NOT_LOOKED_AT, Check, HardwareState, Readiness
+from vla_ros.robots.driver import WrenchLimit
 
 
 class Cell:
@@ -151,3 +153,22 @@ def test_ur_that_is_not_running_says_what_it_does(robot_mode: int) -> None:
 
 def test_ur_without_its_program_says_who_starts_it() -> None:
     assert "Play" in ur_reason(1, 7, False)
+
+
+@pytest.mark.parametrize(
+    ("force_n", "torque_nm", "reason"),
+    [
+        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), ""),
+        # 3, 4, 12: 13; exactly the limit is allowed.
+        ((3.0, 4.0, 12.0), (0.0, 0.0, 0.0), ""),
+        ((3.0, 4.0, 12.1), (0.0, 0.0, 0.0), "force of 13.1 N at the tool (limit 13)"),
+        ((0.0, 0.0, 0.0), (0.0, -2.5, 0.0), "torque of 2.5 N m at the tool (limit 2)"),
+        ((20.0, 0.0, 0.0), (5.0, 0.0, 0.0), "force of 20.0 N"),
+        ((math.nan, 0.0, 0.0), (0.0, 0.0, 0.0), "force of nan N"),
+        ((0.0, 0.0, 0.0), (0.0, math.inf, 0.0), "torque of inf N m"),
+    ],
+)
+def test_a_wrench_is_judged_by_its_norms(force_n, torque_nm, reason) -> None:
+    problem = WrenchLimit("wrench", 13.0, 2.0).problem(force_n, torque_nm)
+    assert problem.startswith(reason)
+    assert bool(problem) == bool(reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
 
 from vla_ros.config import find_config
+from vla_ros.nodes.message_packages import missing_package
 
 pytestmark = pytest.mark.ros
 
@@ -250,13 +251,17 @@ def test_server_of_another_kind_is_named(make_peer, processes, patience) -> None
     assert "driver.gripper.kind" in told.text()
 
 
-def test_messages_that_are_not_installed_are_named(processes, patience) -> None:
-    try:
-        importlib.import_module("franka_msgs")
-    except ImportError:
-        node = processes.start_node("gripper_node", robot="fr3", hardware="mock")
-        assert node.wait(30) == 2
-        assert "franka_msgs is missing" in node.text
-        assert "Traceback" not in node.text
-    else:
-        pytest.skip("franka_msgs is installed")
+def test_messages_that_are_not_installed_are_named_with_the_ways_to_get_them(processes, monkeypatch, tmp_path) -> None:
+    (tmp_path / "franka_msgs.py").write_text("raise ModuleNotFoundError('gone', name='franka_msgs.action')\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    node = processes.start_node("gripper_node", robot="fr3", hardware="mock")
+    assert node.wait(30) == 2
+    assert "franka_msgs is missing, needed for the gripper's action" in node.text
+    assert "apt install ros-$ROS_DISTRO-franka-msgs" in node.text
+    assert "pip install ./interfaces" in node.text
+    assert "Traceback" not in node.text
+
+
+def test_what_is_no_package_of_messages_is_not_said_to_be_one() -> None:
+    with pytest.raises(ModuleNotFoundError, match="gone"):
+        missing_package(ModuleNotFoundError("gone", name="scipy.linalg"), "something")

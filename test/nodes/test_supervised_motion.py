@@ -67,7 +67,7 @@ def lead(arm: Arm, way_m: float = LINE_M, duration_s: float = 1.0, share: float 
             time.sleep(0.05)
         return float(arm.tcp()[1] - start_m[1]) > share * way_m
 
-    arm._wait(is_there, f"{share * way_m} m; the filter says {arm.state}: {arm.reasons}")
+    arm.wait(is_there, f"{share * way_m} m; the filter says {arm.state}: {arm.reasons}")
 
 
 def _tries(arm: Arm) -> None:
@@ -77,7 +77,7 @@ def _tries(arm: Arm) -> None:
 
 def ready(arm: Arm, hardware: Hardware) -> None:
     hardware.reason = ""
-    arm._wait(lambda: len(arm.commands) > 60, "commands after hardware_node gave its word")
+    arm.wait(lambda: len(arm.commands) > 60, "commands after hardware_node gave its word")
 
 
 def test_dry_run_shows_what_would_be_done_and_tells_the_arm_nothing(processes, make_peer, patience) -> None:
@@ -130,7 +130,7 @@ def test_armed_takes_only_true_or_false(processes, make_peer, patience) -> None:
 def test_arm_is_told_nothing_before_hardware_node_has_given_its_word(watched, patience) -> None:
     arm, hardware = watched
     hardware.reason = "cameras: nothing on camera/base/camera_info"
-    arm._wait(lambda: _tries(arm) or "cameras: nothing on" in arm.reasons, "a chunk to be refused for it")
+    arm.wait(lambda: _tries(arm) or "cameras: nothing on" in arm.reasons, "a chunk to be refused for it")
     time.sleep(0.5)
     assert arm.sent == []
     assert arm.commands == []
@@ -197,11 +197,11 @@ def test_emergency_stop_that_is_pressed_or_falls_silent_stops_and_reset_is_refus
     patience(lambda: arm.call("safety/reset").success, "reset while the button is free")
     lead(arm)
     says[:] = [True]
-    arm._wait(lambda: arm.state == "stopped" and "is pressed" in arm.reasons, "the stop")
+    arm.wait(lambda: arm.state == "stopped" and "is pressed" in arm.reasons, "the stop")
     assert "is pressed" in arm.call("safety/reset").message
     says[:] = [False]
     patience(lambda: arm.call("safety/reset").success, "reset after release")
     lead(arm)
     says.clear()
-    arm._wait(lambda: arm.state == "stopped" and "nothing on" in arm.reasons, "the stop by silence")
+    arm.wait(lambda: arm.state == "stopped" and "nothing on" in arm.reasons, "the stop by silence")
     assert arm.judge().is_clean

@@ -49,69 +49,69 @@ class PositionSender:
         return command.positions
 
 
-class VelocitySender(PositionSender):
-    """Sends the mean velocity of the tick, which held for a tick ends where the command is.
+class RateSender(PositionSender):
+    """Sends the mean rate of the tick, which held for a tick ends where the command is; and makes up for what is lost.
 
     Ticks that were missed are lost: to make up for them at once would be too fast.
 
     Args:
         dt_s: duration of a tick.
-        limits_rad_s: (n,) of the joints.
+        place: what is to be reached, of joint positions (n,).
+        difference: (from, to) -> (m,) way from one place to another.
+        most_made_up: (m,) or one number, /s: the most that is added for what is lost.
+        limits: (m,) rates that nothing is sent past; None for no more than the ticks' own and what is made up for.
     """
 
-    def __init__(self, dt_s: float, limits_rad_s: FloatArray) -> None:
-        self._dt_s, self._limits = dt_s, limits_rad_s
+    def __init__(
+        self,
+        dt_s: float,
+        place: Callable[[FloatArray], FloatArray],
+        difference: Callable[[FloatArray, FloatArray], FloatArray],
+        most_made_up: FloatArray | float,
+        limits: FloatArray | None = None,
+    ) -> None:
+        self._dt_s, self._place, self._difference = dt_s, place, difference
+        self._most_made_up, self._limits = most_made_up, limits
 
     def begin(self, state: ControllerState, stamp_ns: int) -> None:
         """Ways are counted from here."""
-        self._positions = state.command.positions
-        self._gap = np.zeros_like(self._positions)
+        self._at = self._place(state.command.positions)
+        self._gap = self._difference(self._at, self._at)
 
     def observe(self, positions: FloatArray) -> None:
         """How far the arm is from the last command."""
-        self._gap = self._positions - positions
+        self._gap = self._difference(self._place(positions), self._at)
 
     def send(self, state: ControllerState, command: JointCommand, stamp_ns: int, is_newest: bool) -> Sending | None:
-        """The velocity of the tick."""
-        sending = super().send(state, command, stamp_ns, is_newest)
-        self._positions = command.positions
-        return sending
+        """The rate of the tick."""
+        before, self._at = self._at, self._place(command.positions)
+        if not is_newest:
+            return None
+        rate = self._difference(before, self._at) / self._dt_s
+        rate = rate + np.clip(_GAIN_PER_S * self._gap, -self._most_made_up, self._most_made_up)
+        if self._limits is not None:
+            rate = np.clip(rate, -self._limits, self._limits)
+        return Sending(np.asarray(rate), ((stamp_ns, command),))
 
-    def _content(self, command: JointCommand) -> FloatArray:
-        mean = (command.positions - self._positions) / self._dt_s
-        made_up = np.clip(_GAIN_PER_S * self._gap, -_MOST_RAD_S, _MOST_RAD_S)
-        return np.clip(mean + made_up, -self._limits, self._limits)
+
+def velocity_sender(dt_s: float, limits_rad_s: FloatArray) -> RateSender:
+    """Joint velocities, (n,) rad/s.
+
+    Args:
+        dt_s: duration of a tick.
+        limits_rad_s: (n,) of the joints.
+    """
+    return RateSender(dt_s, lambda positions: positions, lambda a, b: b - a, _MOST_RAD_S, limits_rad_s)
 
 
-class TwistSender(PositionSender):
-    """Sends the tcp's mean twist of the tick in base axes, for a servo that stops by itself when twists end.
+def twist_sender(dt_s: float, forward_kinematics: Callable[[FloatArray], FloatArray]) -> RateSender:
+    """The tcp's twists (6,) in base axes, m/s and rad/s, for a servo that stops by itself when twists end.
 
     Args:
         dt_s: duration of a tick.
         forward_kinematics: q (n,) -> T_base_tcp (4, 4).
     """
-
-    def __init__(self, dt_s: float, forward_kinematics: Callable[[FloatArray], FloatArray]) -> None:
-        self._dt_s, self._forward_kinematics = dt_s, forward_kinematics
-
-    def begin(self, state: ControllerState, stamp_ns: int) -> None:
-        """Ways are counted from here."""
-        self._T_base_tcp = self._forward_kinematics(state.command.positions)
-        self._gap = np.zeros(6)
-
-    def observe(self, positions: FloatArray) -> None:
-        """How far the tcp is from the last command."""
-        self._gap = pose_error(self._forward_kinematics(positions), self._T_base_tcp)
-
-    def send(self, state: ControllerState, command: JointCommand, stamp_ns: int, is_newest: bool) -> Sending | None:
-        """The twist of the tick."""
-        sending = super().send(state, command, stamp_ns, is_newest)
-        self._T_base_tcp = self._forward_kinematics(command.positions)
-        return sending
-
-    def _content(self, command: JointCommand) -> FloatArray:
-        mean = pose_error(self._T_base_tcp, self._forward_kinematics(command.positions)) / self._dt_s
-        return np.asarray(mean + np.clip(_GAIN_PER_S * self._gap, -_MOST_TWIST, _MOST_TWIST))
+    return RateSender(dt_s, forward_kinematics, pose_error, _MOST_TWIST)
 
 
 class PoseSender(PositionSender):
@@ -141,11 +141,11 @@ def make_sender(config: CommandConfig, controller: CartesianController) -> Comma
     if config.interface == "cartesian":
         return PoseSender(controller.model.forward_kinematics)
     if config.interface == "twist":
-        return TwistSender(controller.dt_s, controller.model.forward_kinematics)
+        return twist_sender(controller.dt_s, controller.model.forward_kinematics)
     if config.velocity_watchdog_s is None:
         raise ConfigError(
             "command: interface velocity",
             "the robot's YAML names no watchdog, and without one the arm moves on when commands end",
             "set velocity_watchdog_s if the arm's own controller has one, or choose position or trajectory",
         )
-    return VelocitySender(controller.dt_s, controller.model.velocity)
+    return velocity_sender(controller.dt_s, controller.model.velocity)

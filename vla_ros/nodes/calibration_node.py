@@ -22,9 +22,11 @@ from vla_ros.calibration.verdict import CalibrateError
 from vla_ros.contract import RigCamera
 from vla_ros.nodes import image_messages, messages
 from vla_ros.nodes.runtime import RELIABLE, SENSOR, newest_only, now_ns, serve_ready
+from vla_ros.nodes.settings import model_setting
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.streams import Polled
 from vla_ros.robots.config import RobotConfig
+from vla_ros.robots.model import RobotModel
 from vla_ros.robots.state_buffer import find_joints
 from vla_ros.teleop.script import ScriptStep
 from vla_ros.types import CameraModel, FloatArray, ImageArray, RobotState
@@ -60,6 +62,8 @@ class CalibrationNode(Node):
     def __init__(self, robot: RobotConfig | None, camera: RigCamera | None, hears: Collection[str] = ()) -> None:
         super().__init__("calibrate")
         self._robot, self._polled = robot, Polled(self, most=_MOST)
+        self.model = None if robot is None else model_setting(self, robot)
+        """Of the arm, as the motion path has it: on real hardware with the kinematics that its driver publishes."""
         self.states: list[RobotState] = []
         self.commands: list[tuple[int, FloatArray]] = []
         self.gripper_states: list[tuple[int, float]] = []
@@ -168,6 +172,13 @@ class Session:
         for one in (node, leader):
             if one is not None:
                 self._executor.add_node(one)
+
+    @property
+    def model(self) -> RobotModel:
+        """Of the arm, as the motion path has it."""
+        if self.node.model is None:
+            raise ValueError("this session has no arm")
+        return self.node.model
 
     def turn(self) -> None:
         """What has come, then the rest of a turn's time."""

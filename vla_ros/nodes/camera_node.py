@@ -22,6 +22,7 @@ from vla_ros.nodes import image_messages, messages
 from vla_ros.nodes.runtime import IMAGES, RELIABLE, SENSOR, newest_only, now_ns, parameter, run
 from vla_ros.nodes.settings import rig_setting
 from vla_ros.nodes.tf import TransformBroadcaster
+from vla_ros.observation.arrivals import Arrivals
 from vla_ros.observation.camera_feed import CameraFeed, open_capture
 from vla_ros.types import CameraModel, FloatArray, ImageArray
 
@@ -48,7 +49,7 @@ class CameraNode(Node):
                 raise UnknownNameError(f"camera of rig {rig.name}", name, rig.cameras)
         self._cameras = {name: camera for name, camera in rig.cameras.items() if not wanted or name in wanted}
         self._is_over = threading.Event()
-        self._arrivals: dict[str, list[float]] = {name: [] for name in self._cameras}
+        self._arrivals = {name: Arrivals(camera.rate_hz) for name, camera in self._cameras.items()}
         self._ages_s: dict[str, float] = {}
         self._failures: dict[str, str] = {}
         self._threads: list[threading.Thread] = []
@@ -132,24 +133,20 @@ class CameraNode(Node):
 
     def _note(self, name: str, stamp_ns: int) -> None:
         self._ages_s[name] = (now_ns(self) - stamp_ns) * 1e-9
-        arrivals = self._arrivals[name]
-        arrivals.append(time.monotonic())
-        del arrivals[:-100]
+        self._arrivals[name].note(time.monotonic())
 
     def _publish_diagnostics(self) -> None:
         now_s = time.monotonic()
         values: dict[str, object] = {}
         problems = []
-        for name, camera in self._cameras.items():
-            recent = [arrival for arrival in self._arrivals[name] if arrival > now_s - 2.0]
-            rate_hz = (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
-            values[f"{name}_rate_hz"] = rate_hz
+        for name, arrivals in self._arrivals.items():
+            values[f"{name}_rate_hz"] = arrivals.rate_hz(now_s)
             age_s = self._ages_s.get(name, math.nan)
             values[f"{name}_age_s"] = age_s
             if name in self._failures:
                 problems.append(self._failures[name])
-            elif rate_hz < 0.7 * camera.rate_hz:
-                problems.append(f"camera {name} at {rate_hz:.1f} Hz, the rig says {camera.rate_hz:g} Hz")
+            elif problem := arrivals.problem(now_s):
+                problems.append(f"camera {name} {problem}")
             elif not -_EARLY_S < age_s < _STALE_S:
                 problems.append(
                     f"camera {name}: stamps are {age_s:.2f} s old; is its driver slow, or its clock another?"

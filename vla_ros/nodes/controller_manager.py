@@ -8,7 +8,8 @@ from typing import Any
 
 from rclpy.node import Node
 
-from vla_ros.errors import MissingDependencyError, VlaRosError
+from vla_ros.errors import VlaRosError
+from vla_ros.nodes.message_packages import missing_package
 from vla_ros.nodes.service_calls import Service, Steps, wait_for
 
 try:
@@ -22,7 +23,7 @@ _PERIOD_S, _STALE_S = 0.5, 3.0
 _BY_ITSELF_S, _SWITCHED_S = 2.0, 5.0
 
 
-class ControllerManager:
+class ControllerManagerClient:
     """Asks twice a second for the controllers, and switches them.
 
     Args:
@@ -37,8 +38,7 @@ class ControllerManager:
 
     def __init__(self, node: Node, name: str, controller: str, joint_names: Sequence[str]) -> None:
         if _MISSING is not None:
-            mend = "apt install ros-$ROS_DISTRO-controller-manager-msgs"
-            raise MissingDependencyError("controller_manager_msgs", "hardware_node", mend) from _MISSING
+            raise missing_package(_MISSING, "hardware_node") from _MISSING
         self._controller, self._joints = controller, tuple(joint_names)
         self._list = Service(node, ListControllers, f"{name}/list_controllers")
         self._switch = Service(node, SwitchController, f"{name}/switch_controller")

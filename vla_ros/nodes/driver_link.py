@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rclpy.node import Node
 
-from vla_ros.errors import MissingDependencyError
+from vla_ros.nodes.message_packages import missing_package
 from vla_ros.nodes.service_calls import Steps
 from vla_ros.robots.config import RobotConfig
 from vla_ros.robots.driver import DriverConfig
@@ -53,7 +53,7 @@ class Heard:
         return time.monotonic() - self._heard_s > SILENT_S
 
 
-def make_link(node: Node, robot: RobotConfig, driver: DriverConfig) -> DriverLink:
+def link_to_driver(node: Node, robot: RobotConfig, driver: DriverConfig) -> DriverLink:
     """The link to the driver that a robot's YAML names.
 
     Raises:
@@ -68,6 +68,4 @@ def make_link(node: Node, robot: RobotConfig, driver: DriverConfig) -> DriverLin
 
         return UrLink(node, driver)
     except ImportError as error:
-        package = str(error.name or "").partition(".")[0]
-        mend = f"apt install ros-$ROS_DISTRO-{package.replace('_', '-')}, or build the driver's workspace and source it"
-        raise MissingDependencyError(package, f"robot {robot.name}", mend) from error
+        raise missing_package(error, f"robot {robot.name}") from error

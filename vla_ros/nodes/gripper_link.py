@@ -12,7 +12,7 @@ from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 
 from vla_ros.control.gripper_goals import GripperGoal, Kind, Outcome
-from vla_ros.errors import MissingDependencyError
+from vla_ros.nodes.message_packages import missing_package
 from vla_ros.nodes.runtime import RELIABLE
 from vla_ros.robots.config import GripperConfig
 from vla_ros.robots.driver import GripperDriver
@@ -37,7 +37,7 @@ class GripperLink(Protocol):
         """Leaves the driver."""
 
 
-def make_link(
+def link_to_gripper(
     node: Node, gripper: GripperConfig, driver: GripperDriver, on_accepted: OnAccepted, on_ended: OnEnded
 ) -> GripperLink:
     """The link to a driver of that kind.
@@ -111,8 +111,7 @@ class ActionType:
         try:
             self.type: Any = getattr(importlib.import_module(module), kind)
         except ImportError as error:
-            mend = f"apt install ros-$ROS_DISTRO-{package.replace('_', '-')}, or build the driver's workspace"
-            raise MissingDependencyError(package, f"the gripper's action {name}", mend) from error
+            raise missing_package(error, f"the gripper's action {name}") from error
         self.full_type = f"{package}/action/{kind}"
         self.name, self.fill, self.read = name, fill, read
 

@@ -15,7 +15,7 @@ from std_srvs.srv import Trigger
 
 from vla_ros.control.gripper_goals import Cancel, GripperTask, Outcome, Send
 from vla_ros.nodes import messages
-from vla_ros.nodes.gripper_link import GripperLink, make_link
+from vla_ros.nodes.gripper_link import GripperLink, link_to_gripper
 from vla_ros.nodes.runtime import RELIABLE, SENSOR, newest_only, now_ns, run
 from vla_ros.nodes.settings import hardware_setting, robot_setting
 
@@ -42,7 +42,7 @@ class GripperNode(Node):
         if self._gripper is None or self._driver is None:
             self.get_logger().info(f"robot {robot.name} has no driver.gripper: somebody else serves gripper/command")
             return
-        self._link = make_link(self, self._gripper, self._driver, self._on_accepted, self._on_ended)
+        self._link = link_to_gripper(self, self._gripper, self._driver, self._on_accepted, self._on_ended)
         self._states = self.create_publisher(JointState, "gripper/state", RELIABLE)
         self.create_subscription(JointState, self._driver.states, self._on_states, SENSOR)
         self.create_subscription(Float64, "gripper/command", self._on_command, newest_only(RELIABLE))

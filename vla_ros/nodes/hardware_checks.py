@@ -9,7 +9,7 @@ from vla_ros.contract import Rig
 from vla_ros.errors import VlaRosError
 from vla_ros.hardware.readiness import Check
 from vla_ros.nodes.camera_watch import CameraWatch
-from vla_ros.nodes.controller_manager import ControllerManager
+from vla_ros.nodes.controller_manager import ControllerManagerClient
 from vla_ros.nodes.driver_link import DriverLink
 from vla_ros.nodes.runtime import SENSOR, newest_only, now_ns
 from vla_ros.nodes.service_calls import Service, Steps
@@ -42,7 +42,7 @@ class HardwareChecks:
         robot: RobotConfig,
         rig: Rig,
         link: DriverLink,
-        manager: ControllerManager,
+        manager: ControllerManagerClient,
         command_topic: str,
         policy: str,
         with_cameras: bool,

@@ -6,7 +6,6 @@ Before that it looks at everything in its order, tells the arm its payload and t
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from typing import Any
@@ -22,8 +21,8 @@ from std_srvs.srv import Trigger
 from vla_ros.errors import ConfigError, VlaRosError
 from vla_ros.hardware.readiness import HardwareState, Readiness
 from vla_ros.nodes import messages
-from vla_ros.nodes.controller_manager import ControllerManager
-from vla_ros.nodes.driver_link import make_link
+from vla_ros.nodes.controller_manager import ControllerManagerClient
+from vla_ros.nodes.driver_link import link_to_driver
 from vla_ros.nodes.hardware_checks import HardwareChecks
 from vla_ros.nodes.runtime import LATCHED, RELIABLE, SENSOR, now_ns, parameter, run
 from vla_ros.nodes.service_calls import Steps
@@ -51,9 +50,9 @@ class HardwareNode(Node):
         with_cameras = bool(parameter(self, "cameras", True, "whether the rig's cameras have to send"))
         policy = str(parameter(self, "policy", "", "whether policy_node has to be active: its policy's name"))
         command = command_setting(self, robot)
-        self._link = make_link(self, robot, driver)
+        self._link = link_to_driver(self, robot, driver)
         controller = command.topic.partition("/")[0]
-        self._manager = ControllerManager(self, driver.controller_manager, controller, robot.joint_names)
+        self._manager = ControllerManagerClient(self, driver.controller_manager, controller, robot.joint_names)
         topic = self.resolve_topic_name(command.topic)
         self._checks = HardwareChecks(self, robot, rig, self._link, self._manager, topic, policy, with_cameras)
         self._readiness = Readiness(self._checks.in_order())
@@ -84,13 +83,9 @@ class HardwareNode(Node):
 
     def _on_wrench(self, message: WrenchStamped, limit: WrenchLimit) -> None:
         force, torque = message.wrench.force, message.wrench.torque
-        for what, value, most, unit in (
-            ("force", math.hypot(force.x, force.y, force.z), limit.force_n, "N"),
-            ("torque", math.hypot(torque.x, torque.y, torque.z), limit.torque_nm, "N m"),
-        ):
-            # What isn't a number is past every limit.
-            if not value <= most and self._readiness.has_started:
-                self._readiness.fault(f"{what} of {value:.1f} {unit} at the tool (limit {most:g}); {_FREE_IT}")
+        problem = limit.problem((force.x, force.y, force.z), (torque.x, torque.y, torque.z))
+        if problem and self._readiness.has_started:
+            self._readiness.fault(f"{problem}; {_FREE_IT}")
 
     def _go_on_starting(self) -> None:
         """Settings and controller, as soon as what comes before them holds."""

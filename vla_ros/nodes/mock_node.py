@@ -17,10 +17,11 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from vla_ros.errors import ConfigError, MissingDependencyError
+from vla_ros.errors import ConfigError
 from vla_ros.hardware.driver_loop import Arm, DriverLoop
 from vla_ros.nodes import messages
 from vla_ros.nodes.loop import TickLoop
+from vla_ros.nodes.message_packages import missing_package
 from vla_ros.nodes.mock_controllers import MockControllers
 from vla_ros.nodes.mock_fingers import MockFingers
 from vla_ros.nodes.runtime import RELIABLE, now_ns, parameter, raise_priority, run
@@ -177,10 +178,7 @@ def _make_side(kind: DriverKind, node: Node, robot: RobotConfig, cell: SimCell, 
 
         return MockUr(node, robot, cell, fingers)
     except ImportError as error:
-        if not (error.name or "").partition(".")[0].endswith("_msgs"):
-            raise
-        mend = f"install the driver ({kind}), which brings it; on a machine without ROS: pip install ./interfaces"
-        raise MissingDependencyError(str(error.name), "mock_node", mend) from error
+        raise missing_package(error, "mock_node") from error
 
 
 def main() -> int:

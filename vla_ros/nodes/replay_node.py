@@ -22,12 +22,13 @@ from vla_ros.evaluation.replay_log import ReplayLog, ReplayRun
 from vla_ros.nodes import chunk_messages
 from vla_ros.nodes.rivals import who_commands
 from vla_ros.nodes.runtime import RELIABLE, SENSOR, newest_only, now_ns, serve_ready
+from vla_ros.nodes.settings import model_setting
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.streams import Polled
 from vla_ros.recording.courses import SOURCE, ReplayError
 from vla_ros.recording.recorded_actions import RecordedActions
 from vla_ros.recording.replaying import HoldWatch, Player
-from vla_ros.robots.model import RobotModel
+from vla_ros.robots.config import RobotConfig
 from vla_ros.types import MotionState, RobotState, ToolChunk
 
 _TURN_S, _CALL_S, _LOOK_S = 0.02, 10.0, 0.2
@@ -37,17 +38,19 @@ class ReplayNode(Node):
     """Selects itself at safety_node, sends the episode's chunks, and leaves nobody selected: the arm then holds.
 
     Args:
-        model: of the arm.
+        robot: the arm.
     """
 
-    def __init__(self, model: RobotModel) -> None:
+    def __init__(self, robot: RobotConfig) -> None:
         super().__init__("replay")
-        self._model = model
+        self.model = model_setting(self, robot)
+        """Of the arm, as the motion path has it: on real hardware with the kinematics that its driver publishes."""
+
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         # Looked at now and then: of 250 states a second only the newest is read.
         self._polled = Polled(self)
-        self._states = StateIntake(self, model.config, newest_only(SENSOR), streams=self._polled).states
+        self._states = StateIntake(self, robot, newest_only(SENSOR), streams=self._polled).states
         self._tool = self.create_publisher(MultiDOFJointTrajectory, f"policies/{SOURCE}/action_chunk", RELIABLE)
         self._joint = self.create_publisher(JointTrajectory, f"policies/{SOURCE}/joint_chunk", RELIABLE)
         self.create_subscription(DiagnosticArray, "safety/verdict", self._on_verdict, RELIABLE)
@@ -122,13 +125,13 @@ class ReplayNode(Node):
         Raises:
             ReplayError: if it can't begin.
         """
-        player, watch = Player(actions, self._model.forward_kinematics, speed), HoldWatch()
+        player, watch = Player(actions, self.model.forward_kinematics, speed), HoldWatch()
         if self._state in (MotionState.STOPPED, MotionState.FAULT):
             raise ReplayError(
                 f"the filter is {self._state.value}: {self._reason()}; call safety/reset when all is well"
             )
         with self._selected(alive):
-            log = self._log = ReplayLog(self._model, now_ns(self))
+            log = self._log = ReplayLog(self.model, now_ns(self))
             problem = ""
             while not problem and player.phase != "done":
                 problem = self._lead(player, watch, log, progress)
@@ -146,10 +149,10 @@ class ReplayNode(Node):
         except ReplayError as error:
             return str(error)
         if isinstance(chunk, ToolChunk):
-            frames = self._model.config.tcp_frame, self._model.config.base_frame
+            frames = self.model.config.tcp_frame, self.model.config.base_frame
             self._tool.publish(chunk_messages.to_tool_chunk_message(chunk, *frames))
         elif chunk is not None:
-            self._joint.publish(chunk_messages.to_joint_chunk_message(chunk, self._model.names))
+            self._joint.publish(chunk_messages.to_joint_chunk_message(chunk, self.model.names))
         log.sample(player.wanted(newest.stamp_ns), newest)
         progress(player.fraction(now))
         selected = (self._verdict or {}).get("source", "")
@@ -219,16 +222,16 @@ class ReplayNode(Node):
 
 
 @contextmanager
-def replay_node(model: RobotModel, words: Sequence[str] = ()) -> Iterator[ReplayNode]:
+def replay_node(robot: RobotConfig, words: Sequence[str] = ()) -> Iterator[ReplayNode]:
     """A node for a command, with a context that is gone afterwards.
 
     Args:
-        model: of the arm.
+        robot: the arm.
         words: ROS arguments: the stack's namespace, and its parameters `hardware` and `prefix`.
     """
     rclpy.init(args=["--ros-args", *words], signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = ReplayNode(model)
+        node = ReplayNode(robot)
         try:
             yield node
         finally:

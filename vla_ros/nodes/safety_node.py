@@ -36,12 +36,7 @@ from vla_ros.nodes.runtime import (
     state_folder,
 )
 from vla_ros.nodes.safety_report import SafetyReport
-from vla_ros.nodes.settings import (
-    command_setting,
-    controller_setting,
-    model_setting,
-    robot_setting,
-)
+from vla_ros.nodes.settings import command_setting, controller_setting, model_setting, robot_setting
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.streams import Streams
 from vla_ros.nodes.target_publisher import TargetPublisher

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from std_srvs.srv import Trigger
@@ -84,15 +85,11 @@ def send_goal(client: ActionClient, goal: Any, name: str) -> Steps:
         raise VlaRosError(f"{name} refused the goal")
     result = handle.get_result_async()
     yield from wait_for(result.done, _ANSWER_S, f"{name} doesn't come to an end")
-    if result.result().status != _SUCCEEDED:
+    if result.result().status != GoalStatus.STATUS_SUCCEEDED:
         raise VlaRosError(f"{name} failed; the driver's log says why")
 
 
-# action_msgs/GoalStatus.STATUS_SUCCEEDED
-_SUCCEEDED = 4
-
-
-def wait_for(is_done: Any, timeout_s: float, problem: str) -> Steps:
+def wait_for(is_done: Callable[[], bool], timeout_s: float, problem: str) -> Steps:
     """Steps until something holds.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,6 +83,22 @@ class WrenchLimit:
         for name, value in (("force_n", self.force_n), ("torque_nm", self.torque_nm)):
             if not 0.0 < value < math.inf:
                 raise ValueError(f"driver: wrench: {name} is {value}, it has to be more than 0 and finite")
+
+    def problem(self, force_n: Sequence[float], torque_nm: Sequence[float]) -> str:
+        """Which limit a wrench is past, empty for none; what isn't a number is past every limit.
+
+        Args:
+            force_n: (3,) measured.
+            torque_nm: (3,) measured.
+        """
+        for what, values, most, unit in (
+            ("force", force_n, self.force_n, "N"),
+            ("torque", torque_nm, self.torque_nm, "N m"),
+        ):
+            size = math.hypot(*values)
+            if not size <= most:
+                return f"{what} of {size:.1f} {unit} at the tool (limit {most:g})"
+        return ""
 
 
 @dataclass(frozen=True)

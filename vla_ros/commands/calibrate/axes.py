@@ -16,7 +16,6 @@ from vla_ros.commands.stack_options import stack_words
 from vla_ros.config import load, package_share
 from vla_ros.errors import VlaRosError
 from vla_ros.robots.config import load_robot
-from vla_ros.robots.model import RobotModel
 from vla_ros.safety.config import SafetyConfig
 from vla_ros.teleop.script import ScriptStep
 from vla_ros.types import FloatArray
@@ -46,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
         VlaRosError: if it can't be done.
     """
     robot = load_robot(args.robot, args.prefix)
-    model = RobotModel.from_config(robot)
     path = Path(args.safety) if args.safety else package_share() / "config" / "safety.yaml"
     safety = load(SafetyConfig, path)
     lower, upper = np.array(safety.workspace_lower_m), np.array(safety.workspace_upper_m)
@@ -64,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
         def tool() -> FloatArray:
             session.turn_for(_SETTLE_S)
-            return model.forward_kinematics(session.newest_state(args.timeout).positions)
+            return session.model.forward_kinematics(session.newest_state(args.timeout).positions)
 
         here = tool()
         _check_place(here, lower, upper)

@@ -104,8 +104,6 @@ def run(args: argparse.Namespace) -> int:
     name, camera = chosen_camera(rig, args.camera)
     to = destination("rigs", rig_word(args), args.out, args.write)
     poses = load(PoseList, args.poses).poses if args.poses is not None else ()
-    model = RobotModel.from_config(robot)
-    setup = setup_of(model, camera.mount.parent)
     nodes = node_module("hand-eye")
     with (
         nodes.calibration_session(
@@ -119,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
         ) as session,
         stop_signals() as is_over,
     ):
+        model = session.model
+        setup = setup_of(model, camera.mount.parent)
         session.newest_state(args.timeout)
         session.wait_for(lambda: session.node.image is not None, args.timeout, f"image on {camera.topic}")
         taker = _Taker(session, model, camera, setup, board)

@@ -14,13 +14,22 @@ from vla_ros.calibration.hand_eye import setup_of
 from vla_ros.calibration.latency import Latency, arm_latency, camera_latency
 from vla_ros.calibration.picture_motion import board_motion, flow_motion
 from vla_ros.calibration.verdict import CalibrateError, Check, is_good
-from vla_ros.commands.calibrate.options import add_camera, add_stack, add_writing, new_parser, node_module, rig_word
+from vla_ros.commands.calibrate.options import (
+    add_camera,
+    add_stack,
+    add_writing,
+    chosen_camera,
+    new_parser,
+    node_module,
+    rig_of,
+    rig_word,
+)
 from vla_ros.commands.calibrate.telling import ask, say, tell
 from vla_ros.commands.calibrate.writing import Destination, Written, destination, with_description, write
 from vla_ros.commands.stack_options import stack_words
 from vla_ros.config import build, load, package_share
-from vla_ros.contract import Rig, RigCamera, load_rig
-from vla_ros.errors import UnknownNameError, VlaRosError
+from vla_ros.contract import Rig, RigCamera
+from vla_ros.errors import VlaRosError
 from vla_ros.robots.config import RobotConfig, load_robot
 from vla_ros.robots.model import RobotModel
 from vla_ros.safety.config import SafetyConfig
@@ -105,8 +114,7 @@ def run(args: argparse.Namespace) -> int:
     say(f"arm: {_told(arm)}")
     seen = None
     if camera is not None:
-        model = RobotModel.from_config(robot)
-        positions_m = _carrier_positions(model, camera, states.positions)
+        positions_m = _carrier_positions(session.model, camera, states.positions)
         stamps_s = np.array([(stamp_ns - origin_ns) * 1e-9 for stamp_ns, _ in frames])
         images = [image for _, image in frames]
         motion = board_motion(images, parse_board(args.board)) if args.board else flow_motion(images)
@@ -122,13 +130,8 @@ def run(args: argparse.Namespace) -> int:
 def _camera(args: argparse.Namespace) -> tuple[str, RigCamera | None]:
     if args.camera == "none":
         return "", None
-    rig = load_rig(rig_word(args))
-    if not rig.cameras:
-        return "", None
-    name = args.camera or next(iter(rig.cameras))
-    if name not in rig.cameras:
-        raise UnknownNameError(f"camera of rig {rig.name}", name, rig.cameras)
-    return name, rig.cameras[name]
+    rig = rig_of(args)
+    return chosen_camera(rig, args.camera or next(iter(rig.cameras))) if rig.cameras else ("", None)
 
 
 def _destinations(args: argparse.Namespace, camera: RigCamera | None) -> dict[str, Destination]:

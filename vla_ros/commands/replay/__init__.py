@@ -89,17 +89,18 @@ def run(args: argparse.Namespace) -> int:
     from vla_ros.robots.model import RobotModel
 
     actions = read_actions(args)
-    model = RobotModel.from_config(load_robot(args.robot or actions.robot, args.prefix))
+    robot = load_robot(args.robot or actions.robot, args.prefix)
     if args.robot and args.robot != actions.robot:
         actions = actions.without_posture()
     progress = Progress()
     if args.where == "sim":
-        moved, result = "sim", play_in_simulation(args, actions, model, progress)
+        moved, result = "sim", play_in_simulation(args, actions, robot, progress)
     elif args.where == "arm":
-        moved, result = ("arm" if args.arm == "true" else ""), play_in_stack(args, actions, model, progress)
+        moved, result = ("arm" if args.arm == "true" else ""), play_in_stack(args, actions, robot, progress)
     else:
+        model = RobotModel.from_config(robot)
         moved, result = "", rehearse_here(actions, model, model.home, args.speed, progress)
     progress.end()
-    values = summarise(actions, model, moved, args.speed, *result)
+    values = summarise(actions, result.model, moved, args.speed, result.run, result.start)
     print(json.dumps(values) if args.is_json else describe(values))
     return 0 if values["completed"] else 1
