@@ -199,15 +199,16 @@ class Peer:
 
     Args:
         name: of the node.
+        namespace: of the node, with its slash.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, namespace: str = "") -> None:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
         self.context = rclpy.Context()
         rclpy.init(args=[], context=self.context)
-        self.node = rclpy.create_node(name, context=self.context)
+        self.node = rclpy.create_node(name, namespace=namespace, context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._is_over = False
@@ -264,11 +265,11 @@ class Peer:
             self.context.shutdown()
 
 
-def _peers() -> Iterator[Callable[[str], Peer]]:
+def _peers() -> Iterator[Callable[..., Peer]]:
     made: list[Peer] = []
 
-    def make(name: str) -> Peer:
-        made.append(Peer(name))
+    def make(name: str, namespace: str = "") -> Peer:
+        made.append(Peer(name, namespace))
         return made[-1]
 
     yield make
@@ -277,13 +278,13 @@ def _peers() -> Iterator[Callable[[str], Peer]]:
 
 
 @pytest.fixture
-def make_peer(ros_domain: int | None) -> Iterator[Callable[[str], Peer]]:
+def make_peer(ros_domain: int | None) -> Iterator[Callable[..., Peer]]:
     """Makes nodes for one test."""
     yield from _peers()
 
 
 @pytest.fixture(scope="module")
-def make_module_peer(module_domain: int) -> Iterator[Callable[[str], Peer]]:
+def make_module_peer(module_domain: int) -> Iterator[Callable[..., Peer]]:
     """Makes nodes for all tests of a module."""
     yield from _peers()
 

@@ -15,6 +15,7 @@ import yaml
 
 from vla_ros.config import package_share
 from vla_ros.errors import ConfigError, MissingDependencyError, VlaRosError
+from vla_ros.hardware.controllers import UR, UR_ACTIVE
 from vla_ros.launching.elements import Element, read_launch_file
 from vla_ros.launching.resolve import find_launch_file, resolve
 from vla_ros.robots.config import load_robot
@@ -205,3 +206,13 @@ def test_streaming_controller_of_a_ur_goes_on_from_the_last_command(name: str, k
     assert tuple(has[controller]["joints"]) == load_robot("ur5e").joint_names == load_robot("ur10e").joint_names
     assert has[controller][kind] is True
     assert "type" in has[controller]
+
+
+@pytest.mark.parametrize("name", ["ur5e", "ur10e"])
+def test_a_ur_is_streamed_trajectories_by_the_controller_that_comes_with_us(name: str) -> None:
+    (controller,) = spawned("driver_ur.launch.xml")
+    topic = f"{controller}/joint_trajectory"
+    assert load_robot(name).command.using("trajectory").topic == topic
+    # The mock has it, too, and there as in the lab it isn't active before hardware_node makes it.
+    assert [item.topic for item in UR if item.name == controller] == [topic]
+    assert controller not in UR_ACTIVE

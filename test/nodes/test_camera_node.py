@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,12 +18,13 @@ import yaml
 pytest.importorskip("rclpy")
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image
 
 from vla_ros.nodes import image_messages, messages
+from vla_ros.nodes.camera_report import RATE_KEY, CameraReport
 from vla_ros.nodes.tf import TransformBuffer, TransformError, TransformListener
 from vla_ros.types import CameraModel
 
@@ -230,8 +232,9 @@ def test_rate_of_a_camera_that_stays_away_is_told(serve, make_peer, patience) ->
     told = peer.hear(DiagnosticArray, "/diagnostics")
     serve(front=camera(), side=camera(topic="camera/side/image", source={"kind": "topic", "address": "raw/image"}))
     patience(lambda: told, "a diagnostic")
-    assert "camera front at 0.0 Hz, the rig says 20 Hz" in told[-1].status[0].message
-    assert "camera side at 0.0 Hz" in told[-1].status[0].message
+    front, side = told[-1].status[0].message.split("; ", 1)[0], told[-1].status[0].message
+    assert front.startswith("camera front at 0.0 Hz, the rig says 20 Hz: nothing on camera/front/camera_info")
+    assert "camera side at 0.0 Hz, the rig says 20 Hz: nothing on raw/image; does its driver run" in side
     assert told[-1].status[0].level == b"\x01"
 
 
@@ -250,6 +253,60 @@ def test_stamps_that_are_old_or_of_another_clock_are_told(late_s, text, serve, m
     values = {item.key: float(item.value) for item in told[-1].status[0].values}
     # Half a second for a machine that stands still.
     assert late_s - 0.01 < values["front_age_s"] < late_s + 0.5
+
+
+@pytest.fixture
+def report(make_peer) -> Callable[..., CameraReport]:
+    """Who leads an arm, in a namespace, and hears what camera_node says of cameras."""
+
+    def report(*names: str, namespace: str = "") -> CameraReport:
+        return CameraReport(make_peer("leader", namespace=namespace).node, names)
+
+    return report
+
+
+def test_whoever_leads_an_arm_has_the_cameras_problems_from_camera_node(serve, report, make_peer, patience) -> None:
+    front = report("front")
+    assert front.problem.startswith("/camera_node says nothing on /diagnostics for 3 s; is it running?")
+    peer = make_peer("driver")
+    infos = peer.speak(CameraInfo, "camera/front/camera_info")
+    serve(front=camera())
+    patience(lambda: front.problem.startswith("camera front at 0.0 Hz, the rig says 20 Hz: nothing on"), "silence")
+    period_s = [0.125]
+    model = CameraModel(64, 48, K, DISTORTION)
+
+    def publish() -> None:
+        infos.publish(image_messages.to_camera_info(model, peer.now_ns(), "camera_optical_frame"))
+
+    timer = peer.node.create_timer(period_s[0], publish)
+    patience(lambda: "Hz, the rig says 20 Hz: is its driver set to that rate" in front.problem, "a camera that is slow")
+    # A timer's rate, of a machine that may stall: never faster than it was set to, but for what rounding shows.
+    found = re.search(r"camera front at ([\d.]+) Hz", front.problem)
+    assert found is not None
+    assert float(found[1]) < 9.0
+    timer.cancel()
+    peer.node.create_timer(0.05, publish)
+    patience(lambda: front.problem == "", "a camera at its rate")
+
+
+def test_cameras_that_camera_node_leaves_out_are_named(serve, report, patience) -> None:
+    both = report("front", "side")
+    serve(front=camera())
+    patience(lambda: both.problem.startswith("/camera_node doesn't watch side; give it the same rig"), "the lack")
+
+
+def test_camera_node_of_another_arm_is_not_listened_to(report, make_peer, patience) -> None:
+    left, right = report("front", namespace="/left"), report("front", namespace="/right")
+    diagnostics = make_peer("cameras").speak(DiagnosticArray, "/diagnostics")
+    bad, good = DiagnosticStatus.WARN, DiagnosticStatus.OK
+
+    def told() -> bool:
+        for name, text, level in (("/left", "front is slow", bad), ("/right", "all cameras at rate", good)):
+            values = {RATE_KEY.format("front"): 1.0}
+            diagnostics.publish(messages.to_diagnostics(0, f"{name}/camera_node", text, values, level))
+        return left.problem == "front is slow" and right.problem == ""
+
+    patience(told, "each its own")
 
 
 def test_mounts_are_in_tf_for_whoever_comes_late(serve, make_peer, patience) -> None:

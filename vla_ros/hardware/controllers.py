@@ -149,6 +149,8 @@ UR = (
         "scaled_joint_trajectory_controller", "ur_controllers/ScaledJointTrajectoryController", "trajectory", "position"
     ),
     Controller("joint_trajectory_controller", _TRAJECTORY, "trajectory", "position"),
+    # Ours, beside the driver's (config/controllers/ur.yaml).
+    Controller("streaming_trajectory_controller", _TRAJECTORY, "trajectory", "position"),
     _POSITION,
     _VELOCITY,
 )

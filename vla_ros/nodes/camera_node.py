@@ -19,6 +19,7 @@ from vla_ros.contract import CameraMount, RigCamera
 from vla_ros.errors import SensorError, UnknownNameError
 from vla_ros.geometry import rotations, se3
 from vla_ros.nodes import image_messages, messages
+from vla_ros.nodes.camera_report import RATE_KEY
 from vla_ros.nodes.runtime import IMAGES, RELIABLE, SENSOR, newest_only, now_ns, parameter, run
 from vla_ros.nodes.settings import rig_setting
 from vla_ros.nodes.tf import TransformBroadcaster
@@ -140,13 +141,13 @@ class CameraNode(Node):
         values: dict[str, object] = {}
         problems = []
         for name, arrivals in self._arrivals.items():
-            values[f"{name}_rate_hz"] = arrivals.rate_hz(now_s)
+            values[RATE_KEY.format(name)] = arrivals.rate_hz(now_s)
             age_s = self._ages_s.get(name, math.nan)
             values[f"{name}_age_s"] = age_s
             if name in self._failures:
                 problems.append(self._failures[name])
             elif problem := arrivals.problem(now_s):
-                problems.append(f"camera {name} {problem}")
+                problems.append(f"camera {name} {problem}: {self._mend(name, arrivals.is_silent(now_s))}")
             elif not -_EARLY_S < age_s < _STALE_S:
                 problems.append(
                     f"camera {name}: stamps are {age_s:.2f} s old; is its driver slow, or its clock another?"
@@ -156,6 +157,15 @@ class CameraNode(Node):
         self._diagnostics.publish(
             messages.to_diagnostics(now_ns(self), self.get_fully_qualified_name(), text, values, level)
         )
+
+    def _mend(self, name: str, is_silent: bool) -> str:
+        camera = self._cameras[name]
+        if is_silent:
+            what = {"driver": camera.info_topic, "topic": camera.source.address}.get(camera.source.kind)
+            if what is None:
+                return f"nothing from {camera.source.address}; is it still plugged in?"
+            return f"nothing on {what}; does its driver run, in this namespace?"
+        return "is its driver set to that rate, its exposure shorter than the period, and USB 3 or the network free?"
 
     def close(self) -> None:
         """Lets go of the devices."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Protocol
 
@@ -38,10 +39,15 @@ class DriverLink(Protocol):
 
 
 class Heard:
-    """When something was last heard of."""
+    """When something was last heard of.
 
-    def __init__(self) -> None:
-        self._heard_s = -2.0 * SILENT_S
+    Args:
+        silent_s: silence after which it counts as gone.
+    """
+
+    def __init__(self, silent_s: float = SILENT_S) -> None:
+        self._silent_s = silent_s
+        self._heard_s = -math.inf
 
     def note(self) -> None:
         """It was heard of now."""
@@ -50,7 +56,7 @@ class Heard:
     @property
     def is_silent(self) -> bool:
         """Whether it wasn't for a while."""
-        return time.monotonic() - self._heard_s > SILENT_S
+        return time.monotonic() - self._heard_s > self._silent_s
 
 
 def link_to_driver(node: Node, robot: RobotConfig, driver: DriverConfig) -> DriverLink:

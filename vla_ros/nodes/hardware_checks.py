@@ -8,7 +8,7 @@ from rclpy.node import Node
 from vla_ros.contract import Rig
 from vla_ros.errors import VlaRosError
 from vla_ros.hardware.readiness import Check
-from vla_ros.nodes.camera_watch import CameraWatch
+from vla_ros.nodes.camera_report import CameraReport
 from vla_ros.nodes.controller_manager import ControllerManagerClient
 from vla_ros.nodes.driver_link import DriverLink
 from vla_ros.nodes.runtime import SENSOR, newest_only, now_ns
@@ -54,7 +54,7 @@ class HardwareChecks:
         TransformListener(node, self._tf)
         cameras = rig.cameras.values() if with_cameras else ()
         self._frames = [robot.tcp_frame, *(camera.mount.frame for camera in cameras)]
-        self._cameras = CameraWatch(node, rig) if with_cameras else None
+        self._cameras = CameraReport(node, rig.cameras) if with_cameras and rig.cameras else None
         self._policy_state = Service(node, GetState, "policy_node/get_state")
         self._asked: Steps | None = None
         self.settings = _BEING_TOLD
