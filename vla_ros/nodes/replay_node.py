@@ -6,11 +6,9 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -23,6 +21,7 @@ from vla_ros.nodes import chunk_messages
 from vla_ros.nodes.rivals import who_commands
 from vla_ros.nodes.runtime import RELIABLE, SENSOR, newest_only, now_ns, serve_ready
 from vla_ros.nodes.settings import model_setting
+from vla_ros.nodes.stack_client import call, change
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.streams import Polled
 from vla_ros.recording.courses import SOURCE, ReplayError
@@ -31,7 +30,7 @@ from vla_ros.recording.replaying import HoldWatch, Player
 from vla_ros.robots.config import RobotConfig
 from vla_ros.types import MotionState, RobotState, ToolChunk
 
-_TURN_S, _CALL_S, _LOOK_S = 0.02, 10.0, 0.2
+_TURN_S, _HEARD_S = 0.02, 10.0
 
 
 class ReplayNode(Node):
@@ -102,7 +101,7 @@ class ReplayNode(Node):
 
     def reset_safety(self, alive: Callable[[], None]) -> None:
         """Ends a stop that was latched; for a simulation of one's own, never for an arm."""
-        self._call(self._reset, Trigger.Request(), alive)
+        call(self._reset, Trigger.Request(), lambda: self._turn(alive))
 
     def play(
         self,
@@ -165,10 +164,10 @@ class ReplayNode(Node):
         """Whoever was selected before isn't afterwards: a policy goes on only when it is selected again."""
         self._select(SOURCE, alive)
         try:
-            deadline_s = time.monotonic() + _CALL_S
+            deadline_s = time.monotonic() + _HEARD_S
             while not self._is_heard():
                 if time.monotonic() > deadline_s:
-                    raise ReplayError(f"safety_node doesn't listen to policies/{SOURCE} after {_CALL_S:g} s")
+                    raise ReplayError(f"safety_node doesn't listen to policies/{SOURCE} after {_HEARD_S:g} s")
                 self._turn(alive)
             yield
         finally:
@@ -203,22 +202,7 @@ class ReplayNode(Node):
             self._turn(alive)
 
     def _select(self, source: str, alive: Callable[[], None]) -> None:
-        content = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=source)
-        request = SetParameters.Request(parameters=[Parameter(name="source", value=content)])
-        result = self._call(self._set_safety, request, alive).results[0]
-        if not result.successful:
-            raise ReplayError(f"safety_node refused source = {source!r}: {result.reason}")
-
-    def _call(self, client: Any, request: Any, alive: Callable[[], None]) -> Any:
-        deadline_s = time.monotonic() + _CALL_S
-        while not client.service_is_ready() and time.monotonic() < deadline_s:
-            self._turn(alive)
-        future = client.call_async(request)
-        while not future.done():
-            if time.monotonic() > deadline_s:
-                raise ReplayError(f"service {client.srv_name} didn't answer within {_CALL_S:g} s")
-            self._turn(alive)
-        return future.result()
+        change(self._set_safety, "safety_node", "source", source, lambda: self._turn(alive))
 
 
 @contextmanager

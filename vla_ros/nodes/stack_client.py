@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import rclpy
@@ -17,11 +18,55 @@ from rclpy.signals import SignalHandlerOptions
 from vla_ros.errors import VlaRosError
 
 ANSWER_S = 10.0
+_TURN_S = 0.1
 _NAMESPACE = r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*"
 
 
 class StackError(VlaRosError):
     """The running stack isn't there, or refuses; the text says why."""
+
+
+def call(client: Any, request: Any, turn: Callable[[], None], answer_s: float = ANSWER_S) -> Any:
+    """The answer of a service.
+
+    Args:
+        client: of the service.
+        request: to it.
+        turn: called until it comes; lets the client's node hear what has come, and takes some of the time.
+        answer_s: patience with who serves it.
+
+    Raises:
+        StackError: if nobody serves it or no answer comes.
+    """
+    deadline_s = time.monotonic() + ANSWER_S
+    while not client.service_is_ready():
+        if time.monotonic() > deadline_s:
+            mend = "is the stack running, in this ROS_DOMAIN_ID and namespace?"
+            raise StackError(f"no service {client.srv_name} within {ANSWER_S:g} s; {mend}")
+        turn()
+    future = client.call_async(request)
+    deadline_s = time.monotonic() + answer_s
+    while not future.done():
+        if time.monotonic() > deadline_s:
+            raise StackError(f"service {client.srv_name} didn't answer within {answer_s:g} s")
+        turn()
+    return future.result()
+
+
+def change(client: Any, node: str, name: str, value: str | bool, turn: Callable[[], None]) -> None:
+    """Sets a parameter of a node by a client of its `set_parameters`; see `call`.
+
+    Raises:
+        StackError: also if it refuses.
+    """
+    if isinstance(value, bool):
+        content = ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=value)
+    else:
+        content = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)
+    request = SetParameters.Request(parameters=[Parameter(name=name, value=content)])
+    result = call(client, request, turn).results[0]
+    if not result.successful:
+        raise StackError(f"{node} refused {name} = {value!r}: {result.reason}")
 
 
 class StackClient(Node):
@@ -49,14 +94,7 @@ class StackClient(Node):
         Raises:
             StackError: if nobody serves it or no answer comes.
         """
-        if not client.wait_for_service(timeout_sec=ANSWER_S):
-            mend = "is the stack running, in this ROS_DOMAIN_ID and namespace?"
-            raise StackError(f"no service {client.srv_name} within {ANSWER_S:g} s; {mend}")
-        future = client.call_async(request)
-        self._own_executor.spin_until_future_complete(future, timeout_sec=answer_s)
-        if not future.done():
-            raise StackError(f"service {client.srv_name} didn't answer within {answer_s:g} s")
-        return future.result()
+        return call(client, request, lambda: self.spin_once(_TURN_S), answer_s)
 
     def texts(self, node: str, names: list[str]) -> list[str]:
         """Text parameters of a node.
@@ -76,14 +114,7 @@ class StackClient(Node):
         Raises:
             StackError: also if it refuses.
         """
-        if isinstance(value, bool):
-            content = ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=value)
-        else:
-            content = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)
-        request = SetParameters.Request(parameters=[Parameter(name=name, value=content)])
-        result = self.call(self._set[node], request).results[0]
-        if not result.successful:
-            raise StackError(f"{node} refused {name} = {value!r}: {result.reason}")
+        change(self._set[node], node, name, value, lambda: self.spin_once(_TURN_S))
 
 
 Client = TypeVar("Client", bound=StackClient)
