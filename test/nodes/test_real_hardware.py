@@ -19,6 +19,8 @@ from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.hardware.readiness import HardwareState
+from vla_ros.nodes.calibration_node import calibration_session
+from vla_ros.nodes.replay_node import replay_node
 from vla_ros.nodes.settings import model_setting
 from vla_ros.robots.config import load_robot
 from vla_ros.robots.description import load_description
@@ -132,3 +134,16 @@ def test_wait_for_a_description_ends_with_ctrl_c(processes, patience, ros_domain
     )
     node.end()
     assert "asked to end while it waited" in node.text
+
+
+@pytest.mark.parametrize("command", ["calibrate", "replay"])
+def test_commands_that_join_a_real_arm_have_its_drivers_kinematics(make_peer, command) -> None:
+    live, config = ur_driver("ur5e", CALIBRATED), load_robot("ur5e")
+    driver = Driver(make_peer("driver"), "ur5e", live, "joint_states")
+    words = ["-p", "hardware:=real"]
+    joined = calibration_session(config, None, words=words) if command == "calibrate" else replay_node(config, words)
+    with joined as found:
+        tcp_m = found.model.forward_kinematics(np.array(driver.positions))[:3, 3]
+    theirs, ours = RobotModel(config, adopt(config, live).urdf), RobotModel.from_config(config)
+    np.testing.assert_allclose(tcp_m, theirs.forward_kinematics(np.array(driver.positions))[:3, 3], atol=1e-9)
+    assert np.linalg.norm(tcp_m - ours.forward_kinematics(np.array(driver.positions))[:3, 3]) > 1e-3
