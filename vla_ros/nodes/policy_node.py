@@ -33,6 +33,7 @@ from vla_ros.nodes.runtime import (
     run,
 )
 from vla_ros.nodes.settings import hardware_setting, rig_setting, robot_setting
+from vla_ros.nodes.streams import Polled
 from vla_ros.policies.registry import listed_policies, policies_by_name, policy_name
 
 POLL_HZ = 60.0
@@ -49,8 +50,7 @@ class PolicyNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("policy_node")
         self.robot, self.rig = robot_setting(self), rig_setting(self)
-        meaning = "the active policy: its name, or its YAML file"
-        self._wanted = required_parameter(self, "policy", meaning, is_fixed=False)
+        self._wanted = required_parameter(self, "policy", "the active policy: name or YAML file", is_fixed=False)
         meaning = "policies kept loaded besides the active one, with commas: names or YAML files"
         self._residents_wanted = listed_policies(str(parameter(self, "resident", "", meaning, is_fixed=False)))
         task = str(parameter(self, "task", "", "instruction in force from the start; empty: wait for `task`"))
@@ -63,6 +63,7 @@ class PolicyNode(LifecycleNode):
         self._active_name = ""
         self._loading = ""
         self._built: set[Any] = set()
+        self._tasks = Polled(self)  # Humble's executor doesn't tell when a message was sent.
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self._events = self.create_publisher(String, "episode/event", LATCHED)
         self.inference = Inference(self, self._take_frames, self._publish_event)
@@ -92,6 +93,7 @@ class PolicyNode(LifecycleNode):
     def poll(self) -> None:
         """Takes in what cameras and arm have sent; called by `run` at its rate."""
         if self.residents is not None:
+            self._tasks.take()
             self.residents.poll()
 
     def _configure(self) -> None:
@@ -111,7 +113,7 @@ class PolicyNode(LifecycleNode):
         finally:
             self._loading = ""
         before = entities(self)
-        self.create_subscription(String, "task", self._on_task, RELIABLE)
+        self._tasks.subscribe(String, "task", self._on_task, RELIABLE)
         self._built = entities(self) - before
         residents = Residents(self, self.robot, self.rig)
         for policy in loaded:
@@ -135,6 +137,7 @@ class PolicyNode(LifecycleNode):
         residents, self.residents = self.residents, None
         if residents is not None:
             residents.close()
+        self._tasks.close()
         destroy(self, self._built)
         return super().on_cleanup(state)
 
@@ -161,7 +164,7 @@ class PolicyNode(LifecycleNode):
         self.inference.set_active(False)
         return super().on_error(state)
 
-    def _on_task(self, message: String, info: Any) -> None:
+    def _on_task(self, message: String, info: Mapping[str, int]) -> None:
         if info["source_timestamp"] < self._started_ns:
             self.get_logger().warning(f"task {message.data!r} is from before the start; publish it again to begin")
             return
@@ -215,8 +218,7 @@ class PolicyNode(LifecycleNode):
         return ""
 
     def _adopt_loaded(self) -> None:
-        taken = self._loader.take()
-        if taken is None:
+        if (taken := self._loader.take()) is None:
             return
         self._loading = ""
         word, loaded = taken

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rclpy.clock import ClockType
+from rclpy.clock import ROSClock
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -194,7 +194,7 @@ class RecorderIntake:
 
     def _stamp_ns(self, info: dict[str, Any]) -> int:
         clock = self._node.get_clock()
-        is_simulated = clock.clock_type == ClockType.ROS_TIME and clock.ros_time_is_active
+        is_simulated = isinstance(clock, ROSClock) and clock.ros_time_is_active
         return now_ns(self._node) if is_simulated else int(info["received_timestamp"] or now_ns(self._node))
 
     def _run(self) -> None:

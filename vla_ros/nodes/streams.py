@@ -34,6 +34,10 @@ class _ServedElsewhere(CallbackGroup):
 _Callback = Callable[[Any, dict[str, int]], None]
 
 
+def _leave(_message: object) -> None:
+    """What an executor would call, and never does. (Humble's has one argument only.)"""
+
+
 class _Subscriptions:
     """Subscriptions of a node that its executor leaves alone.
 
@@ -57,7 +61,7 @@ class _Subscriptions:
             is_raw: whether messages come as they are on the wire: bytes, in CDR.
         """
         subscription = self._node.create_subscription(
-            kind, topic, callback, profile, callback_group=self._group, raw=is_raw
+            kind, topic, _leave, profile, callback_group=self._group, raw=is_raw
         )
         self._served = (*self._served, (subscription, callback))
 
@@ -134,9 +138,9 @@ class Streams(_Subscriptions):
 
     def _serve(self, served: tuple[tuple[Subscription[Any], _Callback], ...]) -> None:
         """Serves some subscriptions until there are others."""
-        with contextlib.ExitStack() as handles:
-            for entity in (self._node.context, self._wake, *(subscription for subscription, _ in served)):
-                handles.enter_context(entity.handle)
+        with contextlib.ExitStack() as handles, self._node.context.handle, self._wake.handle:
+            for subscription, _ in served:
+                handles.enter_context(subscription.handle)
             waiting = _rclpy.WaitSet(len(served), 1, 0, 0, 0, 0, self._node.context.handle)
             while served is self._served and not self._is_over.is_set() and self._node.context.ok():
                 waiting.clear_entities()
