@@ -33,13 +33,8 @@ COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a subcommand.
-
-    Returns:
-        Its exit code: 0 only for success, 2 for an error of the user's.
-    """
-    words = list(sys.argv[1:] if argv is None else argv)
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a subcommand; `run` among them is what carries it out."""
     wanted = next((word for word in words if not word.startswith("-")), None)
     parser = argparse.ArgumentParser(prog="vla-ros", description="From a vision-language-action policy to a real arm.")
     parser.add_argument("--version", action="version", version=f"vla-ros {__version__}")
@@ -49,7 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             importlib.import_module(f"vla_ros.commands.{name}").add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary)
-    args = parser.parse_args(words)
+    return parser.parse_args(words)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a subcommand.
+
+    Returns:
+        Its exit code: 0 only for success, 2 for an error of the user's.
+    """
+    args = parse(sys.argv[1:] if argv is None else argv)
     try:
         return int(args.run(args))
     except VlaRosError as error:
