@@ -2,15 +2,17 @@
 
 Dependencies and extras are in pyproject.toml. Here is what colcon needs: it runs this file with the system's
 setuptools, which before 61 (Ubuntu 22.04 has 59.6) doesn't read pyproject.toml, and for `--symlink-install` in a folder
-without that file.
+without that file. `colcon test` runs pytest where an extra `test` names it, and else unittest, which finds nothing.
 """
 
 import re
 from pathlib import Path
 
+import setuptools
 from setuptools import find_packages, setup
 
 NAME = "vla_ros"
+READS_NO_PYPROJECT = int(setuptools.__version__.split(".")[0]) < 61
 SHARE_FOLDERS = ("config", "launch", "urdf")
 
 
@@ -42,5 +44,6 @@ setup(
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     entry_points={"console_scripts": ["vla-ros = vla_ros.cli:main"]},
     data_files=data_files(),
+    extras_require={"test": ["pytest"]} if READS_NO_PYPROJECT else {},
     zip_safe=False,
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -26,6 +27,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
+BESIDE_ROS = ROOT / "scripts" / "beside_ros.txt"
 PACKAGE_XML = ElementTree.parse(ROOT / "package.xml").getroot()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -120,6 +122,49 @@ def test_package_xml_names_every_ros_package_that_the_nodes_import():
     }
     declared = {element.text for tag in ("depend", "exec_depend") for element in PACKAGE_XML.iter(tag)}
     assert ros - declared == DRIVERS_MESSAGES
+
+
+DEPENDENCIES = {
+    element.text
+    for tag in ("depend", "exec_depend", "test_depend")
+    for element in PACKAGE_XML.iter(tag)
+    if element.text
+}
+# The names of rosdep, and of pip, for what Ubuntu 22.04 already has as we need it.
+ROSDEP_NAMES = {
+    "pinocchio": "pin",
+    "python3-h5py": "h5py",
+    "python3-matplotlib": "matplotlib",
+    "python3-packaging": "packaging",
+    "python3-pytest-timeout": "pytest-timeout",
+    "python3-yaml": "pyyaml",
+    "xacro": "xacro",
+}
+
+
+def test_rosdep_has_a_key_for_every_dependency():
+    """By what was recorded of its database; one that it lacks ends `rosdep install` without anything installed."""
+    recorded = yaml.safe_load((ROOT / "test/data/rosdep_keys.yaml").read_text(encoding="utf-8"))
+    assert {*recorded["ros"], *recorded["ubuntu"]} == DEPENDENCIES
+    assert all(recorded["ubuntu"].values())
+    assert set(recorded["distributions"]) >= {"humble", "jazzy", "kilted", "lyrical"}
+
+
+def test_pip_gives_what_rosdep_cannot():
+    """All that a launched stack needs comes from one or the other, but for `ros`: the distribution is that."""
+    beside = [Requirement(line) for line in BESIDE_ROS.read_text().splitlines() if not line.startswith("#")]
+    given = {canonicalize_name(requirement.name): requirement for requirement in beside}
+    assert set(ROSDEP_NAMES) <= DEPENDENCIES
+    extras = PROJECT["optional-dependencies"]
+    needed = [
+        Requirement(text)
+        for text in PROJECT["dependencies"] + [t for e in ("sim", "data", "run", "test") for t in extras[e]]
+    ]
+    names = {canonicalize_name(requirement.name): requirement for requirement in needed}
+    assert set(given) == set(names) - set(ROSDEP_NAMES.values())
+    for name, requirement in given.items():
+        # As new as pip would take for the package; older than something where a comment in the file says so.
+        assert str(names[name].specifier) in str(requirement.specifier).split(","), name
 
 
 @pytest.mark.parametrize("module", ["vla_ros", "vla_ros.cli", "vla_ros.policies.registry"])
