@@ -19,7 +19,7 @@ DEVELOPMENT := $(VENV)/.development
 SOURCES := package.xml pyproject.toml setup.py $(shell find vla_ros config launch urdf resource scripts/executables \
 	-not -name '*.pyc' -not -name __pycache__)
 
-.PHONY: help setup demo test test-lengthy lint format clean
+.PHONY: help setup demo test test-lengthy lint humble format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -36,20 +36,33 @@ test: $(PACKAGE) $(DEVELOPMENT) lint ## check style and types, and run the tests
 	@if [ -n "$(strip $(ARGS))" ]; then $(BIN)/python -m pytest $(ARGS); else \
 		status=0; \
 		$(BIN)/python -m pytest -n auto --dist loadfile test/core test/conformance || status=1; \
-		$(BIN)/python -m pytest -m "not lengthy" test/nodes test/launch || status=1; \
+		$(BIN)/python -m pytest test/nodes test/launch || status=1; \
 		exit $$status; \
 	fi
 
 test-lengthy: $(PACKAGE) $(DEVELOPMENT) ## run what `make test` leaves out: whole sessions in real time
 	@$(BIN)/python -m pytest -m lengthy test/nodes test/launch $(ARGS)
 
-# Types are checked from Python 3.11 on: what 3.10 can have of numpy annotates less exactly.
+# Types are checked with Python 3.11: for its numpy, as Python 3.10 has them, and the nodes with Humble's rclpy besides. What
+# 3.10 can have of numpy annotates less exactly, and the stubs of later ones don't read as Python 3.10.
 lint: $(DEVELOPMENT) ## check style and types
 	@status=0; \
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/ruff format --check . || status=1; \
-	! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || $(BIN)/mypy || status=1; \
+	if $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+		$(BIN)/mypy || status=1; \
+		$(BIN)/python scripts/check_humble.py || status=1; \
+	fi; \
 	exit $$status
+
+humble: $(DEVELOPMENT) ## check the nodes against ROS 2 Humble's rclpy, and import everything with Python 3.10
+	@$(BIN)/python scripts/check_humble.py
+	@if scripts/find_python.sh python3.10 >/dev/null 2>&1; then \
+		$(MAKE) setup PYTHON=python3.10; \
+		.venv-python3.10/bin/python scripts/import_everything.py; \
+	else \
+		echo "python3.10 isn't installed: nothing was imported with it"; \
+	fi
 
 format: $(DEVELOPMENT) ## format the code and mend what can be mended by itself
 	@$(BIN)/ruff check --fix .
