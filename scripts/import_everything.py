@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import vla_ros
 
-# They run when they are imported, or where rclpy mustn't be.
-_PROGRAMS = ("vla_ros.nodes.__main__", "vla_ros.launching.guard")
+# They end the process when they are imported.
+_PROGRAMS = ("vla_ros.nodes.__main__",)
 
 
 def main() -> int:
