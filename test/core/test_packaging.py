@@ -133,11 +133,8 @@ DEPENDENCIES = {
 # The names of rosdep, and of pip, for what Ubuntu 22.04 already has as we need it.
 ROSDEP_NAMES = {
     "pinocchio": "pin",
-    "python3-h5py": "h5py",
-    "python3-matplotlib": "matplotlib",
     "python3-packaging": "packaging",
     "python3-pytest-timeout": "pytest-timeout",
-    "python3-yaml": "pyyaml",
     "xacro": "xacro",
 }
 
