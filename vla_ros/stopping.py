@@ -9,6 +9,25 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class SignalFlag:
+    """A flag for signal handlers. An Event isn't one: a second signal, as `ros2 launch` sends it after the terminal's,
+    waits for ever for the lock that the handler which it interrupts holds while it sets the event."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        """Any thread, and any handler while another sets it."""
+        self._is_set = True
+
+    def clear(self) -> None:
+        """As if nobody had."""
+        self._is_set = False
+
+
 @contextmanager
 def stop_signals(told: Callable[[str], None] | None = None) -> Iterator[Callable[[], bool]]:
     """Gives what says whether somebody wants it to end; a second signal ends it at once.
@@ -19,7 +38,7 @@ def stop_signals(told: Callable[[str], None] | None = None) -> Iterator[Callable
     Args:
         told: the first signal's name.
     """
-    wished = threading.Event()
+    wished = SignalFlag()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         if wished.is_set():

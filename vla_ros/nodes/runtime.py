@@ -30,6 +30,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.signals import SignalHandlerOptions
 
 from vla_ros.errors import VlaRosError
+from vla_ros.stopping import SignalFlag
 
 RELIABLE = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
@@ -67,7 +68,7 @@ LATCHED = QoSProfile(
 
 # Turns of a poll for one of the executor, where the nodes poll their streams themselves.
 _SELDOM = 4
-_is_over = threading.Event()
+_is_over = SignalFlag()
 
 
 def is_ending() -> bool:
@@ -233,7 +234,7 @@ def make_turn(executor: SingleThreadedExecutor, nodes: Sequence[Node]) -> Callab
 
 
 def _spin(
-    executor: SingleThreadedExecutor, is_over: threading.Event, turn: Callable[[], None] | None, poll_hz: float
+    executor: SingleThreadedExecutor, is_over: SignalFlag, turn: Callable[[], None] | None, poll_hz: float
 ) -> None:
     try:
         while not is_over.is_set() and rclpy.ok():
@@ -242,7 +243,7 @@ def _spin(
                 continue
             next_s = time.monotonic() + 1.0 / poll_hz
             turn()
-            is_over.wait(max(0.0, next_s - time.monotonic()))
+            time.sleep(max(0.0, next_s - time.monotonic()))
     except (ExternalShutdownException, ShutdownException):
         return
 
