@@ -38,7 +38,11 @@ def main() -> int:
     except VlaRosError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return int(module.main())
+    code = int(module.main())
+    # Python gives signals back on its way out, where a launcher's, after the terminal's own Ctrl-C, would kill it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 if __name__ == "__main__":
