@@ -63,13 +63,13 @@ def test_table_here_is_what_the_documents_say() -> None:
     said = {
         command.words
         for command in documents.commands("ros2")
-        if command.words[1] in ("topic", "service", "param") and "/" in "".join(command.words[2:])
+        if {*command.words[1:2]} & {"topic", "service", "param"} and "/" in "".join(command.words[2:])
     }
     typed = {
         documents.split_words(line) for lines in (BOTH, *OF.values()) for line in lines if line.startswith("ros2 ")
     }
     assert said | {("ros2", "topic", "info", "-v")} == typed
-    said = {command.words[2] for command in documents.commands("vla-ros") if command.words[1:2] == ("hardware",)}
+    said = {word for c in documents.commands("vla-ros") if c.words[1:2] == ("hardware",) for word in c.words[2:3]}
     assert said >= {"status", "arm", "recover"}
 
 
@@ -130,6 +130,17 @@ class Terminal:
         return "Set parameter successful"
 
 
+def _typed(terminal: Terminal, line: str) -> str:
+    """What is printed; empty where it can't be done yet."""
+    try:
+        said = terminal.type(line)
+    except AssertionError as error:
+        if "Cannot unlock" not in str(error):
+            raise
+        return ""
+    return said if "success=False" not in said else ""
+
+
 @pytest.mark.parametrize("robot", OF)
 def test_what_is_typed_beside_a_stack_is_answered(
     robot: str, processes: Any, make_peer: Any, patience: Any, tmp_path: Path
@@ -149,14 +160,15 @@ def test_what_is_typed_beside_a_stack_is_answered(
     terminal.type("vla-ros hardware arm")
     terminal.type("vla-ros hardware disarm")
     for line in (*BOTH, *OF[robot]):
-        said = terminal.type(line)
+        # A UR keeps a protective stop for 5 s: whoever types this tries again.
+        said = patience(lambda line=line: _typed(terminal, line), line) if "recover" in line else terminal.type(line)
         assert said, line
         if " service call " in line:
             assert "success=True" in said, f"{line}: {said}"
         if " param set " in line:
             assert "successful" in said, f"{line}: {said}"
-    assert (tmp_path / "episode_000000").exists()
     if ROS2 is not None:
         subprocess.run([ROS2, "daemon", "stop"], env=os.environ, capture_output=True, timeout=60, check=False)
     assert cell.interrupt() == 0
     assert cell.pids() == {}
+    assert list(tmp_path.glob("episode_*"))
