@@ -54,6 +54,11 @@ class Heard:
         self._heard_s = time.monotonic()
 
     @property
+    def is_lost(self) -> bool:
+        """Whether it was heard of before, and not for a while."""
+        return self._heard_s > -math.inf and self.is_silent
+
+    @property
     def is_silent(self) -> bool:
         """Whether it wasn't for a while."""
         return time.monotonic() - self._heard_s > self._silent_s

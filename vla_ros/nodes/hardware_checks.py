@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from lifecycle_msgs.srv import GetState
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
 from vla_ros.contract import Rig
-from vla_ros.errors import VlaRosError
 from vla_ros.hardware.readiness import Check
 from vla_ros.nodes.camera_report import CameraReport
 from vla_ros.nodes.controller_manager import ControllerManagerClient
-from vla_ros.nodes.driver_link import DriverLink
+from vla_ros.nodes.driver_link import SILENT_S, DriverLink, Heard
+from vla_ros.nodes.policy_watch import PolicyWatch
 from vla_ros.nodes.runtime import SENSOR, newest_only, now_ns
-from vla_ros.nodes.service_calls import Service, Steps
 from vla_ros.nodes.state_intake import StateIntake
 from vla_ros.nodes.tf import TransformBuffer, TransformError, TransformListener
 from vla_ros.robots.config import RobotConfig
 
 _STATE_TIMEOUT_S = 0.2
-_ACTIVE = "active"
 _BEING_TOLD, _BEING_ACTIVATED = "being told to the arm", "being activated"
 
 
@@ -48,15 +46,19 @@ class HardwareChecks:
         with_cameras: bool,
     ) -> None:
         self._node, self._robot, self._link, self._manager = node, robot, link, manager
-        self._command_topic, self._policy = command_topic, policy
+        self._command_topic = command_topic
         self._states = StateIntake(node, robot, newest_only(SENSOR)).states
         self._tf = TransformBuffer()
         TransformListener(node, self._tf)
         cameras = rig.cameras.values() if with_cameras else ()
         self._frames = [robot.tcp_frame, *(camera.mount.frame for camera in cameras)]
         self._cameras = CameraReport(node, rig.cameras) if with_cameras and rig.cameras else None
-        self._policy_state = Service(node, GetState, "policy_node/get_state")
-        self._asked: Steps | None = None
+        self._policy = PolicyWatch(node) if policy else None
+        self._verdicts = Heard()
+        self._verdict_topic = node.resolve_topic_name("safety/verdict")
+        node.create_subscription(
+            DiagnosticArray, self._verdict_topic, lambda _message: self._verdicts.note(), newest_only(SENSOR)
+        )
         self.settings = _BEING_TOLD
         """Why the arm hasn't taken its settings, empty if it has."""
 
@@ -74,7 +76,7 @@ class HardwareChecks:
             Check("tf", self._transforms, is_for_start=True),
             Check("cameras", lambda: "" if self._cameras is None else self._cameras.problem, is_for_start=True),
             Check("commands", self._rivals),
-            Check("policy", self._policy_node, is_for_start=True),
+            Check("policy", lambda: "" if self._policy is None else self._policy.problem, is_for_start=True),
         )
 
     def begin_anew(self) -> None:
@@ -109,26 +111,11 @@ class HardwareChecks:
         return "; ".join(missing)
 
     def _rivals(self) -> str:
+        # Graphs notice a killed process only after twenty seconds.
+        if self._verdicts.is_lost:
+            return f"nothing on {self._verdict_topic} for {SILENT_S:g} s; has the motion path ended? Start it again"
         infos = self._node.get_publishers_info_by_topic(self._command_topic)
         publishers = sorted(info.node_name for info in infos)
         if len(publishers) > 1:
             return f"{self._command_topic} is published by {', '.join(publishers)}; end all but one"
         return "" if publishers else f"nobody publishes {self._command_topic}; is the motion path running?"
-
-    def _policy_node(self) -> str:
-        if not self._policy:
-            return ""
-        if self._asked is None:
-            self._asked = self._policy_state.call(GetState.Request())
-        try:
-            next(self._asked)
-        except StopIteration:
-            self._asked = None
-        except VlaRosError as error:
-            self._asked = None
-            return f"policy_node: {error}"
-        answer = self._policy_state.response
-        if answer is None:
-            return "policy_node is asked for its state"
-        label = str(answer.current_state.label)
-        return "" if label == _ACTIVE else f"policy_node is {label}; its log says why it doesn't take the rig"
