@@ -162,6 +162,7 @@ def test_the_best_checkpoint_is_the_one_that_succeeds_most_and_the_later_of_equa
         (["--policy", "scripted_visual", "--episodes", "0"], "at least 1"),
         (["--policy", "scripted_visual", "--against", "scripted_visual"], "both called"),
         (["--policy", "scripted_visual", "--extra-latency", "-1"], "0 or more"),
+        (["--policy", "scripted_visual", "--hardware", "mock"], "needs --mode ros"),
         (["--checkpoint", "nowhere"], "unknown policy"),
         (["--policy", "scripted_visual", "--task", "libero:libero_goal", "--swap"], "--swap, --out: not for external"),
         (["--checkpoints", "nowhere"], "no checkpoints"),

@@ -90,6 +90,23 @@ def test_logs_of_all_nodes_are_kept_and_none_failed(demo) -> None:
     assert not any("Traceback" in text for text in logs.values())
 
 
+@pytest.mark.lengthy
+@pytest.mark.parametrize("robot", ["fr3", "ur5e"])
+def test_episodes_before_a_mocked_driver_are_reset_and_judged_like_those_of_the_simulator(
+    robot: str, processes, tmp_path
+) -> None:
+    pytest.importorskip("ur_dashboard_msgs")
+    process = processes.start_command(
+        *("demo", "--robot", robot, "--hardware", "mock", "--policy", "scripted_visual", "--task", TASK),
+        *("--episodes", "2", "--seed", "4", "--json", "--out", str(tmp_path)),
+    )
+    process.wait(110)
+    assert process.returncode == 0, process.text
+    done = json.loads(process.text.splitlines()[-1])
+    assert (done["hardware"], done["successes"], done["seeds"]) == ("mock", 2, [4, 5])
+    assert done["limit_violations"] == 0
+
+
 def test_without_a_word_the_small_vla_shows_what_it_can(processes, tmp_path) -> None:
     pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install onnxruntime")
     process = processes.start_command("demo", "--json", "--out", str(tmp_path))

@@ -54,6 +54,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--interface", default="", metavar="NAME", help="how commands reach the arm (default: as the robot's YAML says)"
     )
     parser.add_argument(
+        "--hardware",
+        choices=("sim", "mock"),
+        default="sim",
+        help="what moves: the simulator, or a mock of the arm's driver (default %(default)s)",
+    )
+    parser.add_argument(
         "--setting",
         choices=SETTINGS,
         help="which scenes (default: those of config/demo.yaml for its policy, else blocks)",
@@ -98,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         time_limit_s=args.time_limit,
         has_window=args.window,
         interface=args.interface,
+        hardware=args.hardware,
         setting=setting,
     )
     demo = Demo(options, show_progress)

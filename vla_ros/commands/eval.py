@@ -18,7 +18,7 @@ _EPILOG = """\
 Each episode is a scene of a seed and an instruction; the simulator's ground truth says whether it was carried out. The
 same seeds ask the same of every policy. Rates have 95 % Wilson intervals; two policies are compared pair by pair.
 --mode process steps world, cameras, policy, filter and controller in one process, as fast as it goes, with the stack's
-latencies; --mode ros runs the whole stack in real time.
+latencies; --mode ros runs the whole stack in real time, with --hardware mock before a mock of the arm's driver.
 
 examples:
   vla-ros eval --policy scripted_visual --robot panda --task reach --setting blocks --episodes 20
@@ -58,6 +58,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--against", metavar="Q", help="another policy (as --policy), on the same seeds")
     parser.add_argument("--mode", choices=("process", "ros"), default="process", help="see below (default %(default)s)")
+    parser.add_argument(
+        "--hardware", choices=("sim", "mock"), default="sim", help="what moves, mode ros (default %(default)s)"
+    )
     parser.add_argument(
         "--setting",
         choices=("varied", "blocks", "single"),
@@ -117,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
         extra_latency_s=1e-3 * args.extra_latency,
         time_limit_s=args.time_limit,
         mode=args.mode,
+        hardware=args.hardware,
         jobs=args.jobs or (min(2, os.cpu_count() or 1) if importlib.util.find_spec("joblib") else 1),
         videos=args.videos,
         out=out,
@@ -151,6 +155,7 @@ def _run_external(args: argparse.Namespace) -> int:
         "--camera-offset": args.camera_offset,
         "--extra-latency": args.extra_latency,
         "--mode ros": args.mode == "ros",
+        "--hardware": args.hardware != "sim",
         "--out": args.out,
     }
     wrong = [option for option, value in ours.items() if value]
@@ -195,6 +200,8 @@ def _check(args: argparse.Namespace) -> None:
             raise VlaRosError(f"{name} {number}: 0 or more")
     if not 0.0 < args.time_limit < math.inf:
         raise VlaRosError(f"--time-limit {args.time_limit}: must be positive")
+    if args.hardware != "sim" and args.mode != "ros":
+        raise VlaRosError(f"--hardware {args.hardware} needs --mode ros: a driver is mocked for the whole stack")
     if args.checkpoints is not None and args.against is not None:
         raise VlaRosError("--checkpoints compares all of a run; leave --against out")
 

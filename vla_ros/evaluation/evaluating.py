@@ -50,6 +50,7 @@ class EvaluationOptions:
         extra_latency_s: of every answer.
         time_limit_s: of an episode.
         mode: `process` or `ros`.
+        hardware: what moves in mode `ros`: `sim` or `mock`.
         jobs: processes at a time.
         videos: of failures, at most, a policy.
         out: folder for the report.
@@ -70,6 +71,7 @@ class EvaluationOptions:
     extra_latency_s: float
     time_limit_s: float
     mode: str
+    hardware: str
     jobs: int
     videos: int
     out: Path
@@ -127,6 +129,7 @@ def evaluate(
             latency=Latency(extra_s=options.extra_latency_s),
             is_blind=options.is_blind,
             camera_offset_m=options.camera_offset_m,
+            hardware=options.hardware,
         )
         plan = FilmPlan(options.out / VIDEOS, config.name, options.videos) if options.videos else None
         for video in plan.videos() if plan else ():
@@ -150,6 +153,7 @@ def summarise_evaluation(options: EvaluationOptions, results: dict[str, list[Epi
         "rig": options.rig,
         "setting": options.setting,
         "mode": options.mode,
+        "hardware": options.hardware,
         "seed": options.seeds[0],
         "episodes": len(options.seeds),
         "is_blind": options.is_blind,

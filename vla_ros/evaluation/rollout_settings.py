@@ -50,6 +50,7 @@ class RolloutSettings:
         latency: of images and answers.
         is_blind: the policy sees black images.
         camera_offset_m: how far the base camera stands from where the rig says, in a direction of the seed.
+        hardware: what moves in the whole stack: `sim`, or `mock`, which judges as the arm's driver does.
     """
 
     robot: str
@@ -61,6 +62,7 @@ class RolloutSettings:
     latency: Latency = field(default_factory=Latency)
     is_blind: bool = False
     camera_offset_m: float = 0.0
+    hardware: str = "sim"
 
 
 @dataclass(frozen=True)

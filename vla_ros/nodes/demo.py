@@ -48,6 +48,7 @@ class DemoOptions:
     time_limit_s: float
     has_window: bool
     interface: str
+    hardware: str
     setting: str
 
 
@@ -93,6 +94,7 @@ class Demo:
             "rig": options.rig,
             "policy": options.policy,
             "interface": options.interface,
+            "hardware": options.hardware,
             "setting": options.setting,
             "headless": "false" if options.has_window else "true",
             "seed": str(options.seeds[0]),
@@ -131,7 +133,7 @@ class Demo:
             log.write_csv(options.out / f"episode-{log.seed:04d}.csv")
             plot_joints(log, self._model, options.out / f"episode-{log.seed:04d}.png")
         summary = summarise(self._robot.name, options.task, logs, reports, timing, policy=self._source)
-        summary["rig"], summary["out"] = self._rig.name, str(options.out)
+        summary |= {"rig": self._rig.name, "hardware": options.hardware, "out": str(options.out)}
         with whole_file(options.out / "summary.json") as path:
             path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         return summary

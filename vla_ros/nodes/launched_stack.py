@@ -61,7 +61,7 @@ def launched_stack(
         is_wished = stack.enter_context(stop_signals())
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
-        client = RolloutClient(model, rig, source, on_frame)
+        client = RolloutClient(model, rig, source, on_frame, arguments.get("hardware", "sim"))
         stack.callback(client.destroy_node)
         client.refuse_company()
         supervisor = Supervisor(graph, log_dir=logs_dir, is_quiet=True)

@@ -21,7 +21,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.contract import Rig
-from vla_ros.errors import SensorError, VlaRosError
+from vla_ros.errors import SensorError, UnknownNameError, VlaRosError
 from vla_ros.nodes import chunk_messages, messages
 from vla_ros.nodes.rivals import who_commands
 from vla_ros.nodes.runtime import LATCHED, RELIABLE, SENSOR, newest_only, now_ns
@@ -30,6 +30,8 @@ from vla_ros.robots.model import RobotModel
 from vla_ros.types import FloatArray, ImageArray, JointChunk
 
 HOME = "home"
+CELLS = {"sim": "sim_node", "mock": "mock_node"}
+"""The node that has the simulated cell, by what moves."""
 _HOME_SPEED_RAD_S = 0.6
 _HOME_TOLERANCE_RAD = 0.01
 _CALL_TIMEOUT_S = 10.0
@@ -47,6 +49,10 @@ class RolloutClient(StackListener):
         rig: the cell.
         source: the policy to be judged.
         on_frame: called with (camera, stamp ns, image) for every image.
+        hardware: what moves, a key of `CELLS`: only a simulated cell can be reset and judged.
+
+    Raises:
+        UnknownNameError: for other hardware.
     """
 
     def __init__(
@@ -55,10 +61,15 @@ class RolloutClient(StackListener):
         rig: Rig,
         source: str,
         on_frame: Callable[[str, int, ImageArray], None] | None = None,
+        hardware: str = "sim",
     ) -> None:
+        if hardware not in CELLS:
+            raise UnknownNameError("hardware with a simulated cell", hardware, CELLS)
         super().__init__("rollout", rig, on_frame)
+        driver = model.config.driver
+        self._states_topic = "joint_states" if hardware == "sim" or driver is None else driver.joint_states
         self._model, self._source, self._cameras = model, source, tuple(rig.cameras)
-        self._reader = messages.JointStateReader(model.names, "joint_states")
+        self._reader = messages.JointStateReader(model.names, self._states_topic)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         self._task = self.create_publisher(String, "task", LATCHED)
@@ -66,7 +77,7 @@ class RolloutClient(StackListener):
         self._events = self.create_publisher(String, "episode/event", LATCHED)
         self._reset = self.create_client(Trigger, "sim/reset")
         self._safety_reset = self.create_client(Trigger, "safety/reset")
-        self._set_sim = self.create_client(SetParameters, "sim_node/set_parameters")
+        self._set_sim = self.create_client(SetParameters, f"{CELLS[hardware]}/set_parameters")
         self._set_safety = self.create_client(SetParameters, "safety_node/set_parameters")
 
     # Driving
@@ -216,11 +227,11 @@ class RolloutClient(StackListener):
             except SensorError as error:
                 self.get_logger().error(str(error))
 
-        subscription = self.create_subscription(JointState, "joint_states", on_state, newest_only(SENSOR))
+        subscription = self.create_subscription(JointState, self._states_topic, on_state, newest_only(SENSOR))
         is_heard = self.spin_until(lambda: bool(found), 5.0, alive)
         self.destroy_subscription(subscription)
         if not is_heard:
-            raise StackError("no joint_states for 5 s; is the simulator running?")
+            raise StackError(f"nothing on {self._states_topic} for 5 s; is the simulator running?")
         return found[-1]
 
     def _set(self, client: Client, name: str, value: str | int, alive: Callable[[], None]) -> None:

@@ -54,6 +54,7 @@ def run_in_stack(
             "rig": settings.rig,
             "policy": str(write_policy(settings.policy, Path(folder))),
             "interface": settings.interface,
+            "hardware": settings.hardware,
             "setting": settings.setting,
             "extra_latency_ms": str(round(1e3 * settings.latency.extra_s)),
         }
