@@ -486,6 +486,12 @@ def test_ground_truth_and_reset_are_those_of_sim_node(ur: Mock) -> None:
     assert {"tcp", "block_red", "camera/base"} <= names
 
 
+def test_camera_that_the_rig_lacks_cannot_be_lost(ur: Mock) -> None:
+    answer = ur.peer.set_parameter(f"{ur.space}mock_node", "mock.lost_cameras", "base,elbow")
+    assert not answer.successful
+    assert answer.reason.startswith("unknown camera 'elbow'")
+
+
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [

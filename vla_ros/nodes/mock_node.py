@@ -9,15 +9,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from vla_ros.errors import ConfigError
+from vla_ros.errors import ConfigError, VlaRosError
 from vla_ros.hardware.driver_loop import Arm, DriverLoop
 from vla_ros.nodes import messages
 from vla_ros.nodes.loop import TickLoop
@@ -34,6 +37,7 @@ from vla_ros.types import FloatArray, RobotState
 
 _RATE_HZ, _FASTEST_HZ = 250.0, 500.0
 _STATE_HZ = 30.0
+_LOST = "mock.lost_cameras"
 
 
 class Side(Protocol):
@@ -70,6 +74,9 @@ class MockNode(Node):
         parameter(self, "mock.force_n", 0.0, "added to the measured force, along the base's z", is_fixed=False)
         self._tick_hz = _RATE_HZ if rate_hz <= _RATE_HZ else _FASTEST_HZ
         self._cell = cell = SimCell(self, robot, self._tick_hz, self._clear)
+        meaning = "cameras of the rig that send nothing, with commas, as if they were unplugged"
+        self._lose_cameras(str(parameter(self, _LOST, "", meaning, is_fixed=False)))
+        self.add_on_set_parameters_callback(self._on_parameters)
         self._fingers = MockFingers(self, cell)
         self._side = _make_side(driver.kind, self, robot, cell, self._fingers)
         self._loop = DriverLoop(self._side.arm, cell.world.robot_state(0).positions)
@@ -126,6 +133,18 @@ class MockNode(Node):
         wrench = wrench + np.array([0.0, 0.0, float(self.get_parameter("mock.force_n").value), 0.0, 0.0, 0.0])
         self._side.publish(state, wrench, stamp_ns)
 
+    def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        for item in parameters:
+            if item.name == _LOST and item.type_ is Parameter.Type.STRING:
+                try:
+                    self._lose_cameras(item.value)
+                except VlaRosError as error:
+                    return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _lose_cameras(self, words: str) -> None:
+        self._cell.lose_cameras({name.strip() for name in words.split(",") if name.strip()})
+
     def _silence(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         duration_s = float(self.get_parameter("mock.silence_s").value)
         self._silent_until_ns = now_ns(self) + round(duration_s * 1e9)
@@ -148,7 +167,8 @@ class MockNode(Node):
                 **self._side.describe(),
                 **dataclasses.asdict(self._side.arm.limits.extremes),
             }
-        self._diagnostics.publish(messages.to_diagnostics(now_ns(self), "mock_node", str(values["mode"]), values))
+        name = self.get_fully_qualified_name()
+        self._diagnostics.publish(messages.to_diagnostics(now_ns(self), name, str(values["mode"]), values))
 
     def close(self) -> None:
         """Ends physics and drawing."""

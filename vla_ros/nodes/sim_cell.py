@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from vla_ros.errors import VlaRosError
+from vla_ros.errors import UnknownNameError, VlaRosError
 from vla_ros.instruction import Instruction, parse_instruction
 from vla_ros.nodes import image_messages, messages
 from vla_ros.nodes.runtime import IMAGES, RELIABLE, parameter
@@ -94,12 +94,24 @@ class SimCell:
         self._image_division = Division(max(1, int(rate_hz / max(rates_hz))) if self._renderer else 0)
         self._truth_division = Division(max(1, round(rate_hz / _TRUTH_HZ)))
         self._drawing: Future[dict[str, ImageArray]] | None = None
+        self._lost: frozenset[str] = frozenset()
         self._is_over = False
         is_headless = bool(parameter(node, "headless", True, "false: open the simulator's viewer on the display"))
         self._viewer = None if is_headless else SceneViewer(self.world.scene)
         if self._viewer is not None:
             node.create_timer(1.0 / 30.0, self._show)
         node.create_service(Trigger, "sim/reset", self._reset)
+
+    def lose_cameras(self, names: Collection[str]) -> None:
+        """These cameras send nothing from now on, the others do.
+
+        Raises:
+            UnknownNameError: for one that the rig doesn't have.
+        """
+        for name in names:
+            if name not in self._cameras:
+                raise UnknownNameError("camera", name, self._cameras)
+        self._lost = frozenset(names)
 
     def look(self, tick: int) -> Look:
         """What is due at a tick. To be called with the lock held."""
@@ -153,6 +165,8 @@ class SimCell:
         if self._is_over:
             return
         for name, image in future.result().items():
+            if name in self._lost:
+                continue
             images, infos, camera, frame = self._cameras[name]
             infos.publish(image_messages.to_camera_info(camera, stamp_ns, frame))
             images.publish(image_messages.to_image(image, stamp_ns, frame))
