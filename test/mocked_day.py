@@ -56,7 +56,7 @@ class Lab:
     """
 
     def __init__(self, processes: Any, peer: Any, wait: Callable[..., Any], robot: str, folder: Path) -> None:
-        self.peer, self.wait, self.processes, self.folder = peer, wait, processes, folder
+        self.peer, self.processes, self.folder, self._wait = peer, processes, folder, wait
         self.config, self.rig = load_robot(robot), load_rig(f"{robot}_table")
         self.model = RobotModel.from_config(self.config)
         assert self.config.driver is not None
@@ -117,6 +117,14 @@ class Lab:
         self.opening = float(message.position[0])
 
     # What is waited for.
+
+    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> Any:
+        """`wait_until`, which tells beside what all nodes said last."""
+        try:
+            return self._wait(condition, what, timeout_s)
+        except AssertionError as error:
+            newest = {item.node: item for item in list(self.told)}
+            raise AssertionError("\n".join([str(error), *map(str, newest.values())])) from error
 
     @property
     def reason(self) -> str:

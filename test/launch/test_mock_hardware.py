@@ -67,10 +67,9 @@ def judged(lab: Lab) -> Iterator[None]:
         assert report.is_clean, [str(violation) for violation in report.first_violations.values()]
     mocked = [item for item in list(lab.told) if item.node == "mock_node"]
     assert lab.is_stop_asked_for or not [item for item in mocked if item.message.startswith(("REFLEX", "PROTECTIVE"))]
-    assert all(item.values.get("ignored targets", "0") == "0" for item in mocked)
     if lab.interface == "trajectory":
         # A staircase of positions has the steps of its rate, and more where the machine stalls: what a UR makes of it
-        # is servoj's. A Franka feels every step.
+        # is servoj's, and past its limits a protective stop. A Franka feels every step.
         extremes = lab.extremes()
         assert all(extremes[kind] <= 1.0 + 1e-3 for kind in ("velocity", "acceleration", "jerk")), extremes
 

@@ -41,6 +41,8 @@ from vla_ros.types import JointTarget, RobotState, ToolTarget
 _AT_REST_RAD_S = 1e-4
 # The pause before commands begin anew elsewhere; the arm's own controller holds meanwhile.
 _RESUME_AFTER_NS = 1_000_000_000
+# A UR leaves out what is 0.04 rad from both its last target and where it stands: after that only a new beginning helps.
+_ASTRAY_RAD = 0.02
 
 
 class ControllerNode(LifecycleNode):
@@ -59,6 +61,9 @@ class ControllerNode(LifecycleNode):
         self._is_alone = is_alone
         self.dt_s = 1.0 / self.config.rate_hz
         self._is_active = self._is_braking = self._is_told = False
+        self.is_astray = False
+        """Whether the filter found the arm away from where it was told to be; who steps both says it."""
+
         self._state: ControllerState | None = None
         self._measured: RobotState | None = None
         self.targets: TargetIntake | None = None
@@ -211,13 +216,11 @@ class ControllerNode(LifecycleNode):
     def _has_lost_the_arm(self, state: ControllerState, measured: RobotState) -> bool:
         """Whether the arm is elsewhere than commanded: blocked, moved by hand, or put somewhere by a reset."""
         gap_rad = abs(state.command.positions - measured.positions)
-        joint = int(gap_rad.argmax())
-        if gap_rad[joint] <= self.config.engage_tolerance_rad:
+        joint, is_over = int(gap_rad.argmax()), self.is_astray and not self._is_moving()
+        name, limit_rad = self.robot.joint_names[joint], _ASTRAY_RAD if is_over else self.config.engage_tolerance_rad
+        if gap_rad[joint] <= limit_rad:
             return False
-        self._reason = (
-            f"not commanding: {self.robot.joint_names[joint]} is {gap_rad[joint]:.2f} rad from its command "
-            f"(limit {self.config.engage_tolerance_rad} rad)"
-        )
+        self._reason = f"not commanding: {name} is {gap_rad[joint]:.2f} rad from its command (limit {limit_rad} rad)"
         return True
 
     def _reason_to_hold(self, stamp_ns: int, measured: RobotState) -> str:
@@ -247,11 +250,8 @@ class ControllerNode(LifecycleNode):
             "armed": self._permission.is_armed,
             **self._figures.read(),
         }
-        level = (
-            DiagnosticStatus.WARN
-            if self._reason.startswith(("holding: two", "not commanding"))
-            else DiagnosticStatus.OK
-        )
+        is_told = self._reason.startswith(("holding: two", "not commanding"))
+        level = DiagnosticStatus.WARN if is_told else DiagnosticStatus.OK
         self._diagnostics.publish(
             messages.to_diagnostics(now_ns(self), self.get_fully_qualified_name(), self._reason, values, level)
         )

@@ -44,6 +44,7 @@ class MotionLoop(Node):
         self._safety.await_controller(self._controller.waits_for)
         self._safety.filter.watch.is_led = self._controller.is_armed
         target = self._safety.step(stamp_ns)
+        self._controller.is_astray = self._safety.filter.watch.is_astray
         self._controller.observe(self._safety.states.newest())
         self._controller.step(stamp_ns, is_newest, target)
         if is_newest:

@@ -30,6 +30,8 @@ class ArmWatch:
         self._still: RobotState | None = None
         self.is_led = True
         """Whether the arm is to follow what is commanded; in a dry run it stands, and isn't astray."""
+        self.is_astray = False
+        """Whether the arm wasn't where it was told to be when it was last asked for: until motion begins again."""
 
     def unusable(self, measured: RobotState | None, now_ns: int) -> str:
         """Why a state can't be relied upon, empty if it can."""
@@ -54,6 +56,11 @@ class ArmWatch:
             motion: of the tool, commanded last; None if joints were.
             joint: commanded last, None if the tool was.
         """
+        reason = self._gap(measured, motion, joint)
+        self.is_astray = bool(reason)
+        return reason
+
+    def _gap(self, measured: RobotState, motion: ToolMotion | None, joint: JointTarget | None) -> str:
         if not self.is_led:
             return ""
         limit_rad = self._config.tracking_tolerance_rad
