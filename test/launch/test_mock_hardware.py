@@ -52,6 +52,9 @@ def judged(lab: Lab) -> Iterator[None]:
     for label in ("motion", "policy_node"):
         if not lab.is_running(label):
             lab.start_again(label)
+    # What a test that failed has left behind.
+    for name, value in (("mock.lost_cameras", ""), ("mock.force_n", 0.0)):
+        assert lab.peer.set_parameter("mock_node", name, value).successful
     if lab.said and not lab.said[-1].is_ready:
         lab.peer.call(Trigger, "hardware/recover")
         lab.await_ready()
