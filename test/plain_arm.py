@@ -32,10 +32,12 @@ class Arm:
     """A plain node that is where it was told to be, and writes down what it hears."""
 
     def __init__(self, peer: Any, wait: Callable[..., Any], states: str = "joint_states") -> None:
-        self.peer, self.wait = peer, wait
+        self.peer, self.patience = peer, wait
         self.model = RobotModel.from_config(ROBOT)
         self.positions = list(self.model.home)
-        self.is_silent = self.expects_fault = False
+        self.is_silent = self.is_deaf = self.expects_fault = False
+        self.reach_rad = math.inf
+        """It takes no target that is farther than this both from where it is and from the last one; a UR has 0.04."""
         self.commands: list[JointState] = peer.hear(JointState, "joint_command")
         self.verdicts: list[DiagnosticArray] = []
         peer.node.create_subscription(DiagnosticArray, "safety/verdict", self._on_verdict, 1000)
@@ -49,7 +51,10 @@ class Arm:
         self._publishers: dict[tuple[type, str], Any] = {}
 
     def _on_command(self, message: Float64MultiArray) -> None:
-        self.positions = list(message.data)
+        # It is where the last target was that it took.
+        is_near = np.abs(np.array(message.data) - self.positions).max() <= self.reach_rad
+        if is_near and not self.is_deaf:
+            self.positions = list(message.data)
 
     def _on_verdict(self, message: DiagnosticArray) -> None:
         self.verdicts.append(message)
@@ -88,12 +93,12 @@ class Arm:
             assert not self.disturbance, f"disturbed: {self.disturbance}"
             return bool(condition())
 
-        self.wait(look, what)
+        self.patience(look, what)
 
     def await_free(self) -> None:
         """Waits for the end of a disturbance, and forgets it."""
         is_free = ("idle", "holding")
-        self.wait(lambda: self.state in is_free and "stood still" not in self.reasons, "the filter to hold")
+        self.patience(lambda: self.state in is_free and "stood still" not in self.reasons, "the filter to hold")
         self._old_refusal, self.disturbance = self._refusal, ""
 
     def await_verdict(self, *words: str) -> None:

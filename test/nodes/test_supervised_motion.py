@@ -67,7 +67,7 @@ def lead(arm: Arm, way_m: float = LINE_M, duration_s: float = 1.0, share: float 
             time.sleep(0.05)
         return float(arm.tcp()[1] - start_m[1]) > share * way_m
 
-    arm.wait(is_there, f"{share * way_m} m; the filter says {arm.state}: {arm.reasons}")
+    arm.patience(is_there, f"{share * way_m} m; the filter says {arm.state}: {arm.reasons}")
 
 
 def _tries(arm: Arm) -> None:
@@ -77,7 +77,34 @@ def _tries(arm: Arm) -> None:
 
 def ready(arm: Arm, hardware: Hardware) -> None:
     hardware.reason = ""
-    arm.wait(lambda: len(arm.commands) > 60, "commands after hardware_node gave its word")
+    arm.patience(lambda: len(arm.commands) > 60, "commands after hardware_node gave its word")
+
+
+def test_an_arm_that_takes_only_near_targets_is_led_on_from_where_it_stands(watched: tuple[Arm, Hardware]) -> None:
+    """What it missed meanwhile left the commands out of its reach."""
+    arm, hardware = watched
+    ready(arm, hardware)
+    arm.reach_rad, arm.expects_fault = 0.04, True
+    lead(arm)
+    arm.await_rest()
+    arm.is_deaf = True
+    arm.send(arm.chunk(0.0, 3.0 * LINE_M, 0.0, duration_s=2.0))
+    arm.patience(lambda: arm.state == "fault", "the filter to see that the arm stays behind")
+    gaps_rad = np.abs(np.array([message.position for message in arm.commands[-500:]]) - arm.positions).max(axis=1)
+    assert gaps_rad.max() > arm.reach_rad
+    arm.is_deaf = False
+
+    def gap_rad() -> float:
+        return float(np.abs(np.array(arm.commands[-1].position) - arm.positions).max())
+
+    arm.patience(lambda: gap_rad() < 1e-3, "commands where the arm stands")
+    there_m = arm.model.forward_kinematics(np.array(arm.positions))[1, 3]
+
+    def has_followed() -> bool:
+        _tries(arm)
+        return float(arm.model.forward_kinematics(np.array(arm.positions))[1, 3] - there_m) > 0.5 * LINE_M
+
+    arm.patience(has_followed, f"the arm to be led on; the filter says {arm.state}: {arm.reasons}")
 
 
 def test_dry_run_shows_what_would_be_done_and_tells_the_arm_nothing(processes, make_peer, patience) -> None:
@@ -130,7 +157,7 @@ def test_armed_takes_only_true_or_false(processes, make_peer, patience) -> None:
 def test_arm_is_told_nothing_before_hardware_node_has_given_its_word(watched, patience) -> None:
     arm, hardware = watched
     hardware.reason = "cameras: nothing on camera/base/camera_info"
-    arm.wait(lambda: _tries(arm) or "cameras: nothing on" in arm.reasons, "a chunk to be refused for it")
+    arm.patience(lambda: _tries(arm) or "cameras: nothing on" in arm.reasons, "a chunk to be refused for it")
     time.sleep(0.5)
     assert arm.sent == []
     assert arm.commands == []
@@ -197,11 +224,11 @@ def test_emergency_stop_that_is_pressed_or_falls_silent_stops_and_reset_is_refus
     patience(lambda: arm.call("safety/reset").success, "reset while the button is free")
     lead(arm)
     says[:] = [True]
-    arm.wait(lambda: arm.state == "stopped" and "is pressed" in arm.reasons, "the stop")
+    arm.patience(lambda: arm.state == "stopped" and "is pressed" in arm.reasons, "the stop")
     assert "is pressed" in arm.call("safety/reset").message
     says[:] = [False]
     patience(lambda: arm.call("safety/reset").success, "reset after release")
     lead(arm)
     says.clear()
-    arm.wait(lambda: arm.state == "stopped" and "nothing on" in arm.reasons, "the stop by silence")
+    arm.patience(lambda: arm.state == "stopped" and "nothing on" in arm.reasons, "the stop by silence")
     assert arm.judge().is_clean
